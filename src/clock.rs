@@ -1,0 +1,154 @@
+//! Time, injected. Nothing below `app` asks the operating system what time it is.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A moment in whole seconds since the Unix epoch, UTC.
+///
+/// In JSON it is RFC 3339 (`2026-02-12T10:30:00Z`); in stored records it is a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(i64);
+
+impl Time {
+    pub const fn from_unix(seconds: i64) -> Self {
+        Self(seconds)
+    }
+
+    pub const fn unix(self) -> i64 {
+        self.0
+    }
+
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)))
+    }
+
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(span.as_secs()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long after `earlier` this is; zero when it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_secs(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// Reads RFC 3339 with any offset; fractions of a second are dropped.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_second()))
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(t) => write!(f, "{t}"),
+            Err(_) => write!(f, "{}", self.0),
+        }
+    }
+}
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = String::deserialize(deserializer)?;
+            Self::parse(&text).ok_or_else(|| de::Error::custom("is not an RFC 3339 time"))
+        } else {
+            i64::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+impl JsonSchema for Time {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "date-time"})
+    }
+}
+
+/// Where the appliance gets the time from.
+pub trait Clock: Send + Sync + 'static {
+    /// Milliseconds since the Unix epoch. Never goes back within one process.
+    fn now_ms(&self) -> i64;
+
+    fn now(&self) -> Time {
+        Time(self.now_ms().div_euclid(1000))
+    }
+}
+
+/// The machine's clock above a floor: the latest time this appliance is known to have lived through.
+///
+/// A Raspberry Pi without a battery wakes in 1970. Until its clock has been set, time goes on from the floor, so
+/// that expired tokens stay expired and the fleet does not go offline all at once.
+pub struct SystemClock {
+    started: Instant,
+    floor_ms: AtomicI64,
+    last_ms: AtomicI64,
+}
+
+impl SystemClock {
+    pub fn new() -> Self {
+        Self { started: Instant::now(), floor_ms: AtomicI64::new(0), last_ms: AtomicI64::new(0) }
+    }
+
+    /// Time is never earlier than `floor` plus what has passed since this process started.
+    pub fn raise_floor(&self, floor: Time) {
+        self.floor_ms.fetch_max(floor.unix().saturating_mul(1000), Ordering::Relaxed);
+    }
+
+    fn machine_ms() -> i64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let up = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let floor = self.floor_ms.load(Ordering::Relaxed).saturating_add(up);
+        let now = Self::machine_ms().max(floor);
+        self.last_ms.fetch_max(now, Ordering::Relaxed).max(now)
+    }
+}
+
+/// A clock that moves only when told to, for tests.
+pub struct ManualClock(Mutex<i64>);
+
+impl ManualClock {
+    pub fn at(time: Time) -> Self {
+        Self(Mutex::new(time.unix() * 1000))
+    }
+
+    pub fn advance(&self, span: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *now += i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
