@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::engine::{Direction, Read};
 use super::tables::{AUDIT, AUDIT_HEADS, KeyRange, ORGANIZATIONS};
 use super::write::Tx;
+use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::OrganizationId;
 use crate::model::audit::{Actor, AuditEntry, AuditResult, Resource};
@@ -18,6 +19,7 @@ use crate::model::audit::{Actor, AuditEntry, AuditResult, Resource};
 pub struct Head {
     pub seq: u64,
     pub hash: [u8; 32],
+    pub timestamp: Time,
 }
 
 /// What happened. Who did it, from where and when comes from the change's stamp.
@@ -87,7 +89,8 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     let mut entry = AuditEntry {
         id: tx.new_id(),
         seq: head.seq + 1,
-        timestamp: stamp.now,
+        // The log is in order of time even when the machine's clock is set back.
+        timestamp: stamp.now.max(head.timestamp),
         organization_id,
         actor: event.actor.unwrap_or(stamp.actor),
         action: event.action.into(),
@@ -101,7 +104,7 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     let hash = chain(&head.hash, &entry)?;
     entry.hash = hex(&hash);
     tx.put(AUDIT, &(organization_id, entry.seq), &entry)?;
-    tx.put(AUDIT_HEADS, &organization_id, &Head { seq: entry.seq, hash })
+    tx.put(AUDIT_HEADS, &organization_id, &Head { seq: entry.seq, hash, timestamp: entry.timestamp })
 }
 
 /// SHA-256 over the hash before and the entry as JSON with an empty `hash`.

@@ -37,7 +37,7 @@ pub fn open(from: &impl Read, organization: OrganizationId, device: DeviceId) ->
         ids.push(id);
         ControlFlow::Continue(())
     })?;
-    let found = ids.into_iter().map(|id| COMMANDS.get(from, &(organization, device, id)).map(|command| command));
+    let found = ids.into_iter().map(|id| COMMANDS.get(from, &(organization, device, id)));
     Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
 }
 
@@ -49,16 +49,7 @@ pub fn page(
     offset: u64,
     limit: usize,
 ) -> Result<(u64, Vec<Command>), Error> {
-    let mut total = 0;
-    let mut commands = Vec::new();
-    COMMANDS.scan(from, KeyRange::prefix(&(organization, device)), Direction::Descending, |_, command| {
-        if total >= offset && commands.len() < limit {
-            commands.push(command);
-        }
-        total += 1;
-        ControlFlow::Continue(())
-    })?;
-    Ok((total, commands))
+    COMMANDS.page(from, KeyRange::prefix(&(organization, device)), Direction::Descending, offset, limit)
 }
 
 /// Keys of open commands of all organizations after `after`, for the task that lets them expire.

@@ -1,5 +1,3 @@
-use std::ops::ControlFlow;
-
 use super::engine::{Direction, Read};
 use super::tables::{ENROLLMENT_TOKENS, ENROLLMENT_TOKENS_BY_HASH, KeyRange};
 use super::write::Tx;
@@ -45,14 +43,5 @@ pub fn page(
     offset: u64,
     limit: usize,
 ) -> Result<(u64, Vec<EnrollmentToken>), Error> {
-    let mut total = 0;
-    let mut tokens = Vec::new();
-    ENROLLMENT_TOKENS.scan(from, KeyRange::prefix(&organization), Direction::Descending, |_, token| {
-        if total >= offset && tokens.len() < limit {
-            tokens.push(token);
-        }
-        total += 1;
-        ControlFlow::Continue(())
-    })?;
-    Ok((total, tokens))
+    ENROLLMENT_TOKENS.page(from, KeyRange::prefix(&organization), Direction::Descending, offset, limit)
 }

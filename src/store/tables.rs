@@ -102,6 +102,27 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// The number of rows in `range`, and those from `offset` on, in `direction`.
+    pub fn page(
+        self,
+        from: &impl Read,
+        range: KeyRange,
+        direction: Direction,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(u64, Vec<V>), Error> {
+        let mut total = 0;
+        let mut rows = Vec::new();
+        from.scan(self.name, as_slice(&range.from), as_slice(&range.to), direction, &mut |_, value| {
+            if total >= offset && rows.len() < limit {
+                rows.push(self.decode(value));
+            }
+            total += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok((total, rows.into_iter().collect::<Result<_, _>>()?))
+    }
+
     fn decode(self, bytes: &[u8]) -> Result<V, Error> {
         rmp_serde::from_slice(bytes).map_err(|cause| self.damaged(&cause.to_string()))
     }
