@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableTable, StorageError, WriteTransaction};
 
 use super::error::guarded;
 use super::read::{Direction, Read, get, scan};
@@ -14,7 +14,8 @@ const LONGEST_CHUNK: usize = 64;
 
 /// The one write transaction. It reads what it has written. Dropping it takes everything back.
 pub struct Transaction {
-    inner: WriteTransaction,
+    /// Taken when the transaction ends.
+    inner: Option<WriteTransaction>,
     changed: bool,
     /// Something failed half-way, so that what is in here is unknown: it must not be committed.
     failed: Cell<bool>,
@@ -29,7 +30,7 @@ impl Transaction {
         let mut inner = guarded(|| database.begin_write())?;
         inner.set_two_phase_commit(true);
         inner.set_quick_repair(true);
-        Ok(Self { inner, changed: false, failed: Cell::new(false) })
+        Ok(Self { inner: Some(inner), changed: false, failed: Cell::new(false) })
     }
 
     /// Sets the value at `key`, replacing any.
@@ -46,17 +47,14 @@ impl Transaction {
 
     /// Returns once everything is on disk. After an error nobody knows whether it is: the next start tells. Without a
     /// change, nothing is written.
-    pub fn commit(self) -> Result<(), EngineError> {
-        if self.failed.get() {
-            return Err(EngineError {
-                message: "the transaction failed earlier and cannot be committed".into(),
-                storage_failed: true,
-            });
-        }
+    pub fn commit(mut self) -> Result<(), EngineError> {
+        let Some(inner) = self.inner.take_if(|_| !self.failed.get()) else {
+            return Err(EngineError::storage("the transaction failed before and cannot be committed".into()));
+        };
         if self.changed {
-            guarded(|| self.inner.commit())?
+            guarded(|| inner.commit())?
         } else {
-            guarded(|| self.inner.abort())?
+            guarded(|| inner.abort())?
         }
         Ok(())
     }
@@ -67,7 +65,8 @@ impl Transaction {
         name: &'static str,
         call: impl FnOnce(&mut Table<'_>) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        let table = guarded(|| self.inner.open_table(definition(name)));
+        let inner = self.inner.as_ref().expect("only what ends the transaction takes it");
+        let table = guarded(|| inner.open_table(definition(name)));
         let result = table.map_err(EngineError::from).and_then(|mut table| call(&mut table));
         if let Err(error) = &result
             && error.storage_failed
@@ -75,6 +74,17 @@ impl Transaction {
             self.failed.set(true);
         }
         result
+    }
+}
+
+impl Drop for Transaction {
+    /// After a panic in redb its own drop panics on the locks that the first left poisoned.
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        let _ = guarded(|| -> Result<(), StorageError> {
+            drop(inner);
+            Ok(())
+        });
     }
 }
 
