@@ -5,6 +5,7 @@
 //! writes in memory. There redb recovers and verifies; only when that has succeeded may it open the file itself.
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use redb::{ReadableDatabase, StorageBackend};
 
@@ -28,17 +29,22 @@ pub(super) fn examine(
     file.read(0, &mut header).map_err(unreadable)?;
     check_header(path, &header, length)?;
 
-    let database = guarded(|| {
+    let view = View::new(file, length);
+    let end_of_view = view.end();
+    let mut database = guarded(|| {
         let mut builder = builder(options);
         builder.set_check_integrity_on_open(length <= options.verify_up_to_bytes);
-        builder.create_with_backend(View::new(file, length))
-    });
-    let database = database.map_err(|error| unopened(path, error))?;
+        builder.create_with_backend(view)
+    })
+    .map_err(|error| unopened(path, error))?;
     let snapshot = guarded(|| database.begin_read()).map(Snapshot::new);
     let snapshot = snapshot.map_err(|error| damaged(path, error))?;
     let accepted = accept(&snapshot).map_err(|reason| OpenError::Refused { path: path.into(), reason });
     drop(snapshot);
-    guarded(|| database.close()).map_err(|error| unopened(path, error))?;
+    // redb commits when it closes, which in a damaged file that was not verified can abort the process. It does not
+    // after its file has failed, which reading the header again now shows it.
+    end_of_view.store(true, Ordering::Relaxed);
+    let _ = guarded(|| database.check_integrity());
     accepted
 }
 

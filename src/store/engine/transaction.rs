@@ -12,6 +12,8 @@ use super::{EngineError, definition};
 /// Rows a scan copies out at once at most; see [`Transaction::scan`].
 const LONGEST_CHUNK: usize = 64;
 
+const NOT_ENDED: &str = "only commit and drop take it, and both end the transaction";
+
 /// The one write transaction. It reads what it has written. Dropping it takes everything back.
 pub struct Transaction {
     /// Taken when the transaction ends.
@@ -48,13 +50,19 @@ impl Transaction {
     /// Returns once everything is on disk. After an error nobody knows whether it is: the next start tells. Without a
     /// change, nothing is written.
     pub fn commit(mut self) -> Result<(), EngineError> {
-        let Some(inner) = self.inner.take_if(|_| !self.failed.get()) else {
-            return Err(EngineError::storage("the transaction failed before and cannot be committed".into()));
-        };
+        self.check()?;
+        let inner = self.inner.take().expect(NOT_ENDED);
         if self.changed {
             guarded(|| inner.commit())?
         } else {
             guarded(|| inner.abort())?
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        if self.failed.get() {
+            return Err(EngineError::storage("the transaction failed before and cannot go on".into()));
         }
         Ok(())
     }
@@ -65,7 +73,8 @@ impl Transaction {
         name: &'static str,
         call: impl FnOnce(&mut Table<'_>) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        let inner = self.inner.as_ref().expect("only what ends the transaction takes it");
+        self.check()?;
+        let inner = self.inner.as_ref().expect(NOT_ENDED);
         let table = guarded(|| inner.open_table(definition(name)));
         let result = table.map_err(EngineError::from).and_then(|mut table| call(&mut table));
         if let Err(error) = &result

@@ -64,6 +64,15 @@ fn value_of(reader: &impl Read, key: &[u8]) -> Option<Vec<u8>> {
     reader.get("devices", key, <[u8]>::to_vec).unwrap()
 }
 
+/// Reads are shared between threads; the transaction lives on the writer's.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    const fn sent<T: Send>() {}
+    shared::<Engine>();
+    shared::<Snapshot>();
+    sent::<Transaction>();
+};
+
 #[test]
 fn what_was_committed_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
