@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use redb::{Database, ReadableTable, StorageError, WriteTransaction};
 
 use super::error::guarded;
-use super::read::{Direction, Read, get, scan};
+use super::read::{Direction, Read, Visit, get, scan};
 use super::{EngineError, definition};
 
 /// Rows a scan copies out at once at most; see [`Transaction::scan`].
@@ -111,7 +111,7 @@ impl Read for Transaction {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let mut last: Option<Vec<u8>> = None;
         let mut length = 1;

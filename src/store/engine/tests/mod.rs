@@ -44,7 +44,7 @@ impl Noise {
     }
 
     fn coin(&mut self) -> bool {
-        self.next() % 2 == 0
+        self.next().is_multiple_of(2)
     }
 
     fn bytes(&mut self, length: usize) -> Vec<u8> {
