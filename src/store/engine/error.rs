@@ -15,7 +15,7 @@ pub struct EngineError {
 }
 
 impl EngineError {
-    fn storage(message: String) -> Self {
+    pub(super) fn storage(message: String) -> Self {
         Self { message, storage_failed: true }
     }
 
@@ -81,7 +81,8 @@ impl From<redb::DatabaseError> for EngineError {
 
 /// Runs `call` of redb and turns a panic in it into an error. redb looks at a page's checksum in an examination only
 /// and trusts the page afterwards: one damaged while the file is open can make it index out of bounds. No closure of a
-/// caller may run inside, or its panics would pass for damage.
+/// caller may run inside, or its panics would pass for damage. A commit that comes upon such a page can still abort the
+/// process, as redb then panics while unwinding: loudly, and before anything is acknowledged.
 pub(super) fn guarded<T, E: From<redb::StorageError>>(call: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let cause = panic.downcast_ref::<String>().map(String::as_str);

@@ -70,6 +70,11 @@ impl Disk {
         self.state().syncs_left = Some(syncs);
     }
 
+    /// Inverts bits of one byte behind the back of whoever has the disk open.
+    pub fn flip(&self, offset: usize, mask: u8) {
+        self.state().bytes[offset] ^= mask;
+    }
+
     /// What is found after a power cut at `moment` (see [`Disk::events`]): all that was synced and, sector by sector,
     /// what `keep` says of what was not.
     pub fn after_power_cut(&self, moment: usize, mut keep: impl FnMut() -> bool) -> Self {

@@ -13,6 +13,9 @@ pub enum Direction {
     Descending,
 }
 
+/// Called with a key and its value; tells whether to go on.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Reads of one consistent state. A table that nothing was ever put into reads as empty.
 pub trait Read {
     /// Calls `read` with the value at `key`, if there is one, and returns what it made of it.
@@ -26,7 +29,7 @@ pub trait Read {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError>;
 }
 
@@ -63,7 +66,7 @@ impl Read for Snapshot {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let Some(table) = self.table(table)? else { return Ok(()) };
         scan(&table, from, to, direction, visit)
@@ -89,7 +92,7 @@ pub(super) fn scan(
     from: Bound<&[u8]>,
     to: Bound<&[u8]>,
     direction: Direction,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    visit: Visit<'_>,
 ) -> Result<(), EngineError> {
     if is_empty_range(from, to) {
         return Ok(());

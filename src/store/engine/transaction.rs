@@ -3,18 +3,21 @@
 use std::cell::Cell;
 use std::ops::{Bound, ControlFlow};
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::{Database, ReadableTable, StorageError, WriteTransaction};
 
 use super::error::guarded;
-use super::read::{Direction, Read, get, scan};
+use super::read::{Direction, Read, Visit, get, scan};
 use super::{EngineError, definition};
 
 /// Rows a scan copies out at once at most; see [`Transaction::scan`].
 const LONGEST_CHUNK: usize = 64;
 
+const NOT_ENDED: &str = "only commit and drop take it, and both end the transaction";
+
 /// The one write transaction. It reads what it has written. Dropping it takes everything back.
 pub struct Transaction {
-    inner: WriteTransaction,
+    /// Taken when the transaction ends.
+    inner: Option<WriteTransaction>,
     changed: bool,
     /// Something failed half-way, so that what is in here is unknown: it must not be committed.
     failed: Cell<bool>,
@@ -29,7 +32,7 @@ impl Transaction {
         let mut inner = guarded(|| database.begin_write())?;
         inner.set_two_phase_commit(true);
         inner.set_quick_repair(true);
-        Ok(Self { inner, changed: false, failed: Cell::new(false) })
+        Ok(Self { inner: Some(inner), changed: false, failed: Cell::new(false) })
     }
 
     /// Sets the value at `key`, replacing any.
@@ -46,17 +49,20 @@ impl Transaction {
 
     /// Returns once everything is on disk. After an error nobody knows whether it is: the next start tells. Without a
     /// change, nothing is written.
-    pub fn commit(self) -> Result<(), EngineError> {
-        if self.failed.get() {
-            return Err(EngineError {
-                message: "the transaction failed earlier and cannot be committed".into(),
-                storage_failed: true,
-            });
-        }
+    pub fn commit(mut self) -> Result<(), EngineError> {
+        self.check()?;
+        let inner = self.inner.take().expect(NOT_ENDED);
         if self.changed {
-            guarded(|| self.inner.commit())?
+            guarded(|| inner.commit())?
         } else {
-            guarded(|| self.inner.abort())?
+            guarded(|| inner.abort())?
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), EngineError> {
+        if self.failed.get() {
+            return Err(EngineError::storage("the transaction failed before and cannot go on".into()));
         }
         Ok(())
     }
@@ -67,7 +73,9 @@ impl Transaction {
         name: &'static str,
         call: impl FnOnce(&mut Table<'_>) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
-        let table = guarded(|| self.inner.open_table(definition(name)));
+        self.check()?;
+        let inner = self.inner.as_ref().expect(NOT_ENDED);
+        let table = guarded(|| inner.open_table(definition(name)));
         let result = table.map_err(EngineError::from).and_then(|mut table| call(&mut table));
         if let Err(error) = &result
             && error.storage_failed
@@ -75,6 +83,17 @@ impl Transaction {
             self.failed.set(true);
         }
         result
+    }
+}
+
+impl Drop for Transaction {
+    /// After a panic in redb its own drop panics on the locks that the first left poisoned.
+    fn drop(&mut self) {
+        let inner = self.inner.take();
+        let _ = guarded(|| -> Result<(), StorageError> {
+            drop(inner);
+            Ok(())
+        });
     }
 }
 
@@ -92,7 +111,7 @@ impl Read for Transaction {
         from: Bound<&[u8]>,
         to: Bound<&[u8]>,
         direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let mut last: Option<Vec<u8>> = None;
         let mut length = 1;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
@@ -13,6 +14,7 @@ const PAGE: u64 = 4096;
 pub(super) struct View<B> {
     file: B,
     changes: Mutex<Changes>,
+    ended: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -26,11 +28,20 @@ struct Changes {
 
 impl<B: StorageBackend> View<B> {
     pub(super) fn new(file: B, length: u64) -> Self {
-        Self { file, changes: Mutex::new(Changes { length, file_end: length, pages: BTreeMap::new() }) }
+        let changes = Changes { length, file_end: length, pages: BTreeMap::new() };
+        Self { file, changes: Mutex::new(changes), ended: Arc::default() }
     }
 
-    fn changes(&self) -> MutexGuard<'_, Changes> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Once this is set, every access fails.
+    pub(super) fn end(&self) -> Arc<AtomicBool> {
+        self.ended.clone()
+    }
+
+    fn changes(&self) -> io::Result<MutexGuard<'_, Changes>> {
+        if self.ended.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the view has ended"));
+        }
+        Ok(self.changes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Fills `out`, which lies within one page or more that no write has touched.
@@ -54,11 +65,11 @@ fn by_page(offset: u64, length: usize) -> impl Iterator<Item = (u64, usize, usiz
 
 impl<B: StorageBackend> StorageBackend for View<B> {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.changes().length)
+        Ok(self.changes()?.length)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let changes = self.changes();
+        let changes = self.changes()?;
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > changes.length) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
@@ -79,7 +90,7 @@ impl<B: StorageBackend> StorageBackend for View<B> {
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        let mut changes = self.changes();
+        let mut changes = self.changes()?;
         changes.length = length;
         changes.file_end = changes.file_end.min(length);
         changes.pages.split_off(&length.div_ceil(PAGE));
@@ -94,7 +105,7 @@ impl<B: StorageBackend> StorageBackend for View<B> {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut changes = self.changes();
+        let mut changes = self.changes()?;
         let mut rest = data;
         for (page, start, length) in by_page(offset, data.len()) {
             let (part, after) = rest.split_at(length);
