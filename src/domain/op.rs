@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeviceId, EnrollmentTokenId, OrganizationId, RequestId, SessionId, UserId};
 use crate::model::audit::{Actor, ActorType};
+use crate::model::device::Status;
 use crate::store::write::Stamp;
 use crate::store::idempotency::Idempotency;
 
@@ -44,6 +45,7 @@ pub struct DevicePrincipal {
     pub id: DeviceId,
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
+    pub status: Status,
 }
 
 /// Which devices of its organization a principal may see or act on.
@@ -146,4 +148,9 @@ impl Op {
 
 pub fn lacking(permission: Permission) -> Error {
     Error::Forbidden(format!("this needs the permission {permission}"))
+}
+
+/// For a note about a request that was refused: it must not be remembered as the request's outcome.
+pub fn without_idempotency(stamp: Stamp) -> Stamp {
+    Stamp { idempotency: None, ..stamp }
 }

@@ -5,7 +5,6 @@ use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, HEARTBEATS, KeyRange, OPEN_COMMANDS};
 use super::write::Tx;
-use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{CommandId, DeviceId, OrganizationId};
 use crate::model::device::Device;
@@ -29,13 +28,12 @@ pub fn insert(tx: &mut Tx, device: Device) -> Result<(), Error> {
     if let Some(hash) = &device.token_hash {
         tx.put(DEVICES_BY_TOKEN, hash, &key)?;
     }
-    put(tx, device, None)
+    put(tx, device)
 }
 
-/// Replaces a device; `last_seen` is what memory is to know from now on, `None` leaves it as it is.
-pub fn put(tx: &mut Tx, device: Device, last_seen: Option<Time>) -> Result<(), Error> {
+pub fn put(tx: &mut Tx, device: Device) -> Result<(), Error> {
     tx.put(DEVICES, &(device.organization_id, device.id), &device)?;
-    tx.effect(Effect::Device { device: Box::new(device), last_seen });
+    tx.effect(Effect::Device(Box::new(device)));
     Ok(())
 }
 
@@ -69,19 +67,28 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     Ok(())
 }
 
-/// The first free address of `pool` after `cursor`, going round once; `None` when all are taken.
+/// A free address between `first` and `last`; `None` when all are taken.
+///
+/// Addresses are given out upwards, and only then from the gaps, so that a freed address rests before it is used again.
 pub fn free_address(
     from: &impl Read,
     organization: OrganizationId,
     first: Ipv4Addr,
     last: Ipv4Addr,
-    start: Ipv4Addr,
 ) -> Result<Option<Ipv4Addr>, Error> {
-    let start = start.to_bits().clamp(first.to_bits(), last.to_bits());
-    if let Some(free) = first_gap(from, organization, start, last.to_bits())? {
-        return Ok(Some(free.into()));
-    }
-    Ok(first_gap(from, organization, first.to_bits(), start)?.map(Into::into))
+    let (first, last) = (first.to_bits(), last.to_bits());
+    let mut highest = None;
+    let range = KeyRange::between(&(organization, first), &(organization, last));
+    ADDRESSES.scan(from, range, Direction::Descending, |(_, used), _| {
+        highest = Some(used);
+        ControlFlow::Break(())
+    })?;
+    let free = match highest {
+        None => Some(first),
+        Some(highest) if highest < last => Some(highest + 1),
+        Some(_) => first_gap(from, organization, first, last)?,
+    };
+    Ok(free.map(Into::into))
 }
 
 fn first_gap(from: &impl Read, organization: OrganizationId, first: u32, last: u32) -> Result<Option<u32>, Error> {

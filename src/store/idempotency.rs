@@ -11,7 +11,7 @@ use ring::{aead, hmac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Direction, Read};
+use super::engine::{Direction, Read, Transaction};
 use super::tables::{KeyRange, OUTCOMES, OUTCOMES_BY_EXPIRY, SECRETS};
 use super::write::Tx;
 use crate::clock::Time;
@@ -106,10 +106,10 @@ pub fn sweep(tx: &mut Tx) -> Result<bool, Error> {
 }
 
 /// Makes the appliance's own part of the sealing key, at first start.
-pub(super) fn make_secret(tx: &mut Tx) -> Result<(), Error> {
+pub(super) fn make_secret(transaction: &mut Transaction) -> Result<(), Error> {
     let mut secret = [0; 32];
     fill_random(&mut secret);
-    tx.put(SECRETS, &SEAL.into(), &secret)
+    SECRETS.put(transaction, &SEAL.into(), &secret)
 }
 
 fn sealing_key(tx: &Tx, idempotency: &Idempotency) -> Result<aead::LessSafeKey, Error> {

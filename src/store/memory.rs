@@ -22,7 +22,8 @@ pub(super) enum Effect {
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
-    Device { device: Box<Device>, last_seen: Option<Time> },
+    /// Stored anew; when it was last seen stays as memory knows it.
+    Device(Box<Device>),
     DeviceGone(OrganizationId, DeviceId),
     /// Something waits for the device: whoever holds its check-in open answers now.
     Wake(DeviceId),
@@ -123,8 +124,7 @@ impl Memory {
     pub(super) fn apply(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Device { device, last_seen } => write(&self.fleet(device.organization_id))
-                    .upsert(&facts(&device, last_seen)),
+                Effect::Device(device) => write(&self.fleet(device.organization_id)).upsert(&facts(&device, None)),
                 Effect::DeviceGone(organization, device) => {
                     write(&self.fleet(organization)).remove(device);
                 }
@@ -174,7 +174,7 @@ impl Directory {
                 }
             }
             Effect::SigningKeys(keys) => self.signing_keys = keys,
-            Effect::Device { .. } | Effect::DeviceGone(..) | Effect::Wake(_) => {}
+            Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::{Bound, ControlFlow};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::engine::{Direction, EngineError, Read};
+use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
 use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, OrganizationId, SessionId, UserId};
 use crate::model::audit::AuditEntry;
@@ -18,9 +18,6 @@ use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 use crate::store::audit::Head;
 use crate::store::idempotency::Outcome;
-
-/// Version of what the tables below hold. A file with a newer one is refused; an older one is migrated.
-pub const SCHEMA_VERSION: u64 = 1;
 
 /// The appliance's own numbers, by name.
 pub const META: Table<String, u64> = Table::new("meta");
@@ -100,6 +97,11 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
             }
         })?;
         failed.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn put(self, to: &mut Transaction, key: &K, value: &V) -> Result<(), Error> {
+        let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
+        Ok(to.put(self.name, &key.bytes(), &value)?)
     }
 
     /// The number of rows in `range`, and those from `offset` on, in `direction`.

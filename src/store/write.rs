@@ -329,7 +329,7 @@ impl Writer {
     }
 }
 
-fn unwritable() -> Error {
+pub(super) fn unwritable() -> Error {
     Error::Unavailable {
         message: "the change could not be written to disk".into(),
         retry_after: Duration::from_secs(5),
