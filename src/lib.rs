@@ -1,3 +1,4 @@
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod net;
