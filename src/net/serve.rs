@@ -260,8 +260,7 @@ where
         request: Request<Incoming>,
         peer: Peer,
         activity: &Arc<Activity>,
-    ) -> impl Future<Output = Result<Response<Answer<Either<B, Full<Bytes>>>>, Infallible>> + Send + 'static + use<S, F, B>
-    {
+    ) -> impl Future<Output = Result<Response<Replied<B>>, Infallible>> + Send + 'static + use<S, F, B> {
         let exchange = activity.begin();
         let fits = header_size(&request) <= self.limits.header_bytes;
         let answer = fits.then(|| (self.answer)(request, peer));
@@ -274,6 +273,9 @@ where
         }
     }
 }
+
+/// The service's own body, or that of an error which was found before it was asked.
+type Replied<B> = Answer<Either<B, Full<Bytes>>>;
 
 /// What a request's header takes in HTTP/1.1, for HTTP/2 as well, which compresses it.
 fn header_size(request: &Request<Incoming>) -> usize {

@@ -40,7 +40,7 @@ struct Running {
     _directory: TempDir,
 }
 
-/// `/` answers at once, `/wait` when it is released, `/big` with 16 MiB.
+/// `/` answers at once, `/wait` when it is released, `/big` with 16 MiB, `/refuse` with 400 and words of its own.
 #[derive(Default)]
 struct Service {
     arrived: Notify,
@@ -63,9 +63,35 @@ impl Drop for UnderWay {
     }
 }
 
+/// A body that says when it has been handed over whole, or given up.
+struct Content {
+    body: Full<Bytes>,
+    _under_way: UnderWay,
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl Service {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let _under_way = UnderWay::new(self.clone());
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Content> {
+        let under_way = UnderWay::new(self.clone());
         self.arrived.notify_one();
         let body = match request.uri().path() {
             "/wait" => {
@@ -75,7 +101,10 @@ impl Service {
             "/big" => Bytes::from(vec![b'x'; BIG]),
             _ => Bytes::from_static(b"hello"),
         };
-        Response::new(Full::new(body))
+        let refuse = request.uri().path() == "/refuse";
+        let mut response = Response::new(Content { body: Full::new(body), _under_way: under_way });
+        *response.status_mut() = if refuse { StatusCode::BAD_REQUEST } else { StatusCode::OK };
+        response
     }
 }
 
@@ -125,6 +154,16 @@ impl Running {
         config.alpn_protocols = vec![protocol.to_vec()];
         let name = ServerName::try_from(name).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await).await
+    }
+
+    /// Waits until no request is being answered, whole or cut.
+    async fn at_rest(&self) {
+        soon(async {
+            while self.service.under_way.load(Ordering::SeqCst) > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     fn drain(&mut self) {
@@ -231,9 +270,9 @@ async fn a_renewed_certificate_shows_in_the_next_handshake_and_drops_no_connecti
 #[tokio::test]
 async fn plain_http_gets_a_hint_where_to_go() {
     let running = Running::start(limits()).await;
-    for request in
-        ["GET / HTTP/1.1\r\nHost: zero.lan:8443\r\n\r\n", "POST /x HTTP/1.1\r\nHost: zero.lan:8443\r\n\r\n{}"]
-    {
+    let get = "GET / HTTP/1.1\r\nHost: zero.lan:8443\r\n\r\n";
+    let post = "POST /x HTTP/1.1\r\nHost: zero.lan:8443\r\ncontent-length: 2\r\n\r\n{}";
+    for request in [get, post] {
         let mut socket = running.tcp().await;
         socket.write_all(request.as_bytes()).await.unwrap();
         let answer = String::from_utf8(read_to_end(&mut socket).await).unwrap();
@@ -305,8 +344,7 @@ async fn a_client_that_does_not_read_its_answer_is_ended() {
     let mut stream = running.tls(b"http/1.1").await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     soon(running.service.arrived.notified()).await;
-    // Not read for longer than allowed.
-    tokio::time::sleep(short().unread * 4).await;
+    running.at_rest().await;
     let read = read_to_end(&mut stream).await;
     assert!(read.len() < BIG, "{}", read.len());
 }
@@ -318,11 +356,12 @@ async fn a_client_that_keeps_its_http2_window_closed_is_ended_though_it_answers_
     let answer = soon(client.send_request(request("/big"))).await.unwrap();
     soon(connection).await.unwrap().expect_err("is cut");
     assert!(answer.collect().await.is_err());
+    running.at_rest().await;
 }
 
 #[tokio::test]
 async fn a_client_that_reads_slowly_gets_its_whole_answer() {
-    let limits = Limits { idle: Duration::from_millis(600), unread: Duration::from_millis(600), ..short() };
+    let limits = Limits { idle: Duration::from_millis(400), unread: Duration::from_millis(400), ..short() };
     let running = Running::start(limits.clone()).await;
     let mut stream = running.tls(b"http/1.1").await;
     stream.write_all(b"GET /big HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await.unwrap();
@@ -334,7 +373,7 @@ async fn a_client_that_reads_slowly_gets_its_whole_answer() {
             0 => break,
             n => read += n,
         }
-        tokio::time::sleep(Duration::from_millis(8)).await;
+        tokio::time::sleep(Duration::from_millis(4)).await;
     }
     assert!(read > BIG && started.elapsed() > limits.unread * 2, "{read} in {:?}", started.elapsed());
 }
@@ -362,12 +401,7 @@ async fn work_for_a_client_that_has_gone_is_dropped() {
     soon(running.service.arrived.notified()).await;
     connection.abort();
     waiting.abort();
-    soon(async {
-        while running.service.under_way.load(Ordering::SeqCst) > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    running.at_rest().await;
 }
 
 #[tokio::test]
@@ -440,6 +474,7 @@ async fn a_request_that_cannot_be_parsed_gets_an_error_like_any_other() {
         ("POST / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n", 400),
         (&format!("GET /{long} HTTP/1.1\r\n\r\n"), 431),
         (&format!("GET / HTTP/1.1\r\nx: {long}\r\n\r\n"), 431),
+        (&format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(500_000)), 431),
         (&format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(101)), 431),
     ] {
         let (answered, _) = error_of(&ask(&running, request).await);
@@ -450,6 +485,23 @@ async fn a_request_that_cannot_be_parsed_gets_an_error_like_any_other() {
     assert_eq!(answered, 414);
 }
 
+/// A socket that is closed with something unread in it resets the connection, and the answer is lost.
+#[tokio::test]
+async fn a_client_that_goes_on_sending_after_it_was_refused_still_gets_the_answer() {
+    async fn check(mut client: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin, request: &str) {
+        client.write_all(request.as_bytes()).await.unwrap();
+        for _ in 0..20 {
+            client.write_all(&[b'x'; 1000]).await.unwrap();
+            client.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        error_of(&String::from_utf8(read_to_end(&mut client).await).unwrap());
+    }
+    let running = Running::start(limits()).await;
+    check(running.tcp().await, "PUT / HTTP/1.1\r\n\r\n").await;
+    check(running.tls(b"http/1.1").await, "nonsense\r\n\r\n").await;
+}
+
 #[tokio::test]
 async fn a_malformed_request_after_good_ones_leaves_their_answers_as_they_are() {
     let running = Running::start(limits()).await;
@@ -458,6 +510,9 @@ async fn a_malformed_request_after_good_ones_leaves_their_answers_as_they_are() 
     get(&mut stream).await;
     stream.write_all(b"nonsense\r\n\r\n").await.unwrap();
     assert_eq!(error_of(&String::from_utf8(read_to_end(&mut stream).await).unwrap()).0, 400);
+
+    let refused = ask(&running, "GET /refuse HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await;
+    assert!(refused.starts_with("HTTP/1.1 400 ") && refused.ends_with("hello"), "an answer of the service's own");
 
     let good = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let answers = ask(&running, &format!("{good}{good}nonsense\r\n\r\n")).await;
