@@ -45,7 +45,9 @@ impl<T: Read + Write + Unpin> Refusal<T> {
         let (message, details) = match status {
             StatusCode::BAD_REQUEST => ("malformed request", "the request line or a header is not valid HTTP/1.1"),
             StatusCode::URI_TOO_LONG => ("request target too long", "shorten the path or the query"),
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => ("request header too large", "send fewer or shorter headers"),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                ("request header too large", "send fewer or shorter headers")
+            }
             _ => return None,
         };
         Some(error_response_bytes(status, message, details))

@@ -56,6 +56,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Time that a piece of an answer (16 KiB) may wait for the client to take it.
     pub unread: Duration,
+    /// Time for a connection without requests to close in order, once it has been told to.
+    pub parting: Duration,
     /// Time for requests under way to be answered, once the server drains.
     pub grace: Duration,
 }
@@ -71,13 +73,12 @@ impl Default for Limits {
             streams: 128,
             idle: Duration::from_secs(45),
             unread: Duration::from_secs(45),
+            parting: Duration::from_secs(3),
             grace: Duration::from_secs(20),
         }
     }
 }
 
-/// Time for a connection without requests to close in order, once it has been told to.
-const PARTING: Duration = Duration::from_secs(3);
 /// Bytes of one connection, in either direction, that hyper may hold beside the pieces of [`Answer`].
 const BUFFER: usize = 64 * 1024;
 /// An unanswered HTTP/2 ping shows that the client has vanished while we work on its requests.
@@ -85,8 +86,13 @@ const PING: Duration = Duration::from_secs(20);
 
 /// Serves `listener` with `answer` until `drain` resolves; then accepts no more, lets requests under way be answered
 /// for at most [`Limits::grace`], and returns.
-pub async fn run<S, F, B>(listener: Listener, tls: &ServerTls, answer: S, limits: Limits, drain: impl Future<Output = ()>)
-where
+pub async fn run<S, F, B>(
+    listener: Listener,
+    tls: &ServerTls,
+    answer: S,
+    limits: Limits,
+    drain: impl Future<Output = ()>,
+) where
     S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body<Data = Bytes> + Send + Unpin + 'static,
@@ -217,7 +223,8 @@ where
             .max_header_size(self.limits.header_bytes)
             .max_buf_size(BUFFER.max(self.limits.header_bytes))
             .serve_connection(&mut io, service_fn(|request| self.exchange(request, peer, activity)));
-        if drive(connection, |connection| connection.graceful_shutdown(), activity, drained).await {
+        if drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await
+        {
             plain::linger(io.into_inner().inner_mut().get_mut().0).await;
         }
     }
@@ -244,7 +251,7 @@ where
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service_fn(|request| self.exchange(request, peer, activity)));
-        drive(connection, |connection| connection.graceful_shutdown(), activity, drained).await;
+        drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await;
     }
 
     /// One request and its answer.
@@ -253,8 +260,7 @@ where
         request: Request<Incoming>,
         peer: Peer,
         activity: &Arc<Activity>,
-    ) -> impl Future<Output = Result<Response<Answer<Either<B, Full<Bytes>>>>, Infallible>> + Send + 'static + use<S, F, B>
-    {
+    ) -> impl Future<Output = Result<Response<Replied<B>>, Infallible>> + Send + 'static + use<S, F, B> {
         let exchange = activity.begin();
         let fits = header_size(&request) <= self.limits.header_bytes;
         let answer = fits.then(|| (self.answer)(request, peer));
@@ -267,6 +273,9 @@ where
         }
     }
 }
+
+/// The service's own body, or that of an error which was found before it was asked.
+type Replied<B> = Answer<Either<B, Full<Bytes>>>;
 
 /// What a request's header takes in HTTP/1.1, for HTTP/2 as well, which compresses it.
 fn header_size(request: &Request<Incoming>) -> usize {
@@ -292,6 +301,7 @@ async fn drive<C>(
     leave: fn(Pin<&mut C>),
     activity: &Activity,
     mut drained: watch::Receiver<bool>,
+    parting: Duration,
 ) -> bool
 where
     C: Future<Output = hyper::Result<()>>,
@@ -310,7 +320,7 @@ where
             () = draining(&mut drained), if !leaving => {
                 leave(connection.as_mut());
                 leaving = true;
-                check = Instant::now() + PARTING;
+                check = Instant::now() + parting;
             }
             () = sleep_until(check.into()) => {
                 let now = Instant::now();
@@ -320,9 +330,9 @@ where
                     Verdict::Idle => {
                         leave(connection.as_mut());
                         leaving = true;
-                        now + PARTING
+                        now + parting
                     }
-                    Verdict::Good(_) if leaving => now + PARTING,
+                    Verdict::Good(_) if leaving => now + parting,
                     Verdict::Good(then) => then,
                 };
             }

@@ -1,6 +1,6 @@
 //! A certificate authority of this appliance: a key and a certificate on disk, and signing with them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
@@ -67,14 +67,14 @@ impl Authority {
                 check_clock(now)?;
                 let pem = self_signed(title, &key, now)?.pem();
                 files::write(&certificate_file, &pem, Readable::ByAll)?;
-                tracing::warn!(file = %certificate_file.display(), "made the certificate of a certificate authority");
+                tracing::info!(file = %certificate_file.display(), "made the certificate of a certificate authority");
                 pem
             }
         };
         Self::load(&certificate_file, certificate_pem, key, now)
     }
 
-    fn load(file: &PathBuf, certificate_pem: String, key: KeyPair, now: Time) -> Result<Self, TlsError> {
+    fn load(file: &Path, certificate_pem: String, key: KeyPair, now: Time) -> Result<Self, TlsError> {
         let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(|e| damaged(file, e))?;
         let parsed = parse(&certificate).map_err(|error| damaged(file, error))?;
         if !parsed.is_ca() {
@@ -85,7 +85,7 @@ impl Authority {
         }
         let not_after = Time::from_unix(parsed.validity().not_after.timestamp());
         if not_after <= now {
-            return Err(TlsError::Expired { file: file.clone(), remedy: REMEDY });
+            return Err(TlsError::Expired { file: file.into(), remedy: REMEDY });
         }
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|error| damaged(file, error))?;
         Ok(Self { certificate, certificate_pem, not_after, issuer })
@@ -131,7 +131,7 @@ impl Authority {
 
 pub(super) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, &'static str> {
     match X509Certificate::from_der(certificate) {
-        Ok((rest, parsed)) if rest.is_empty() => Ok(parsed),
+        Ok(([], parsed)) => Ok(parsed),
         _ => Err("it is not an X.509 certificate"),
     }
 }

@@ -133,7 +133,7 @@ fn parse(pem: &Pem) -> Result<X509CertificationRequest<'_>, CsrError> {
         return Err(CsrError::Malformed);
     }
     match X509CertificationRequest::from_der(&pem.contents) {
-        Ok((rest, csr)) if rest.is_empty() => Ok(csr),
+        Ok(([], csr)) => Ok(csr),
         _ => Err(CsrError::Malformed),
     }
 }

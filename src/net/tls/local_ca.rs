@@ -65,12 +65,7 @@ impl LocalCa {
         Self::open_on(Box::new(Names::add_machine), directory, configured, now)
     }
 
-    fn open_on(
-        add_machine: AddMachine,
-        directory: &Path,
-        configured: &[String],
-        now: Time,
-    ) -> Result<Self, TlsError> {
+    fn open_on(add_machine: AddMachine, directory: &Path, configured: &[String], now: Time) -> Result<Self, TlsError> {
         let mut own = Names::local();
         for name in configured {
             own.add(name)?;

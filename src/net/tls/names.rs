@@ -175,7 +175,9 @@ mod tests {
 
     #[test]
     fn names_that_no_client_could_use_are_refused_when_configured() {
-        for name in ["", "*.example.com", "a_b", "-a", "exämple.com", "https://a", "a:443", "10.0.0", "300.1.1.1", "a..b"] {
+        for name in
+            ["", "*.example.com", "a_b", "-a", "exämple.com", "https://a", "a:443", "10.0.0", "300.1.1.1", "a..b"]
+        {
             assert!(Names::local().add(name).is_err(), "{name}");
         }
         assert!(Names::local().add(&"a".repeat(64)).is_err());
