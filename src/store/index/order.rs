@@ -1,0 +1,95 @@
+//! Slots in the order of something that changes.
+
+/// A block is split when it would grow past this many slots. Low in tests, so that they split and join blocks.
+const BLOCK: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// A sorted list of slots, cut into blocks: a change moves no more than one block, a deep page skips whole blocks.
+///
+/// The order does not know what it is sorted by. Each change is given `key`, which must tell slots apart, and must say
+/// the same of a slot from its insertion to its removal.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// None is empty.
+    blocks: Vec<Vec<u32>>,
+}
+
+impl Order {
+    pub fn new<K: Ord>(slots: impl Iterator<Item = u32>, key: impl Fn(u32) -> K) -> Self {
+        let mut slots: Vec<u32> = slots.collect();
+        slots.sort_unstable_by(|&a, &b| key(a).cmp(&key(b)));
+        Self { blocks: slots.chunks(BLOCK).map(<[u32]>::to_vec).collect() }
+    }
+
+    pub fn insert<K: Ord>(&mut self, slot: u32, key: impl Fn(u32) -> K) {
+        let (mut block, place) = self.find(slot, key);
+        let Err(mut at) = place else { return };
+        let is_last = block + 1 >= self.blocks.len();
+        match self.blocks.get_mut(block) {
+            None => self.blocks.push(Vec::new()),
+            Some(full) if full.len() >= BLOCK => {
+                // Splitting at the end lets a list that only grows at its end fill its blocks.
+                let middle = if is_last && at == full.len() { at } else { full.len() / 2 };
+                let rest = full.split_off(middle);
+                self.blocks.insert(block + 1, rest);
+                if at >= middle {
+                    (block, at) = (block + 1, at - middle);
+                }
+            }
+            Some(_) => {}
+        }
+        self.blocks[block].insert(at, slot);
+    }
+
+    pub fn remove<K: Ord>(&mut self, slot: u32, key: impl Fn(u32) -> K) {
+        let (block, Ok(at)) = self.find(slot, key) else { return };
+        self.blocks[block].remove(at);
+        let len = self.blocks[block].len();
+        if len == 0 {
+            self.blocks.remove(block);
+        } else if len < BLOCK / 4 && block > 0 && self.blocks[block - 1].len() + len <= BLOCK / 2 {
+            let rest = self.blocks.remove(block);
+            self.blocks[block - 1].extend(rest);
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = u32> {
+        self.blocks.iter().flatten().copied()
+    }
+
+    /// Skips `skip` of the slots that are `wanted` and returns the next `take`, from the end if `backwards`.
+    pub fn page(&self, wanted: impl Fn(u32) -> bool, skip: u64, take: usize, backwards: bool) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        for nth in 0..self.blocks.len() {
+            let block = &self.blocks[if backwards { self.blocks.len() - 1 - nth } else { nth }];
+            if skip > 0 {
+                let count = block.iter().filter(|&&slot| wanted(slot)).count();
+                if count <= skip {
+                    skip -= count;
+                    continue;
+                }
+            }
+            for nth in 0..block.len() {
+                if found.len() == take {
+                    return found;
+                }
+                let slot = block[if backwards { block.len() - 1 - nth } else { nth }];
+                if wanted(slot) {
+                    if skip > 0 { skip -= 1 } else { found.push(slot) }
+                }
+            }
+        }
+        found
+    }
+
+    /// The block that holds the slot, or should, and where in it. Block 0 when there is none yet.
+    fn find<K: Ord>(&self, slot: u32, key: impl Fn(u32) -> K) -> (usize, Result<usize, usize>) {
+        let sought = key(slot);
+        let block = self.blocks.partition_point(|block| key(block[0]) <= sought).saturating_sub(1);
+        let place = match self.blocks.get(block) {
+            Some(slots) => slots.binary_search_by(|&other| key(other).cmp(&sought)),
+            None => Err(0),
+        };
+        (block, place)
+    }
+}

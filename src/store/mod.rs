@@ -1,0 +1,3 @@
+//! What the appliance remembers.
+
+pub mod index;
