@@ -9,4 +9,5 @@ pub mod domain;
 pub mod error;
 pub mod http;
 pub mod ids;
-pub mod net;
+pub mod model;
+pub mod store;
