@@ -129,7 +129,8 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["zero", "zero destroy", "zero serve --port 1", "zero init --organization A --email a@example.com"] {
+        for line in ["zero", "zero destroy", "zero serve --port 1", "zero init --organization A --email a@example.com"]
+        {
             assert_eq!(Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code()), Some(2), "{line}");
         }
     }

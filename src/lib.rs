@@ -9,5 +9,8 @@ pub mod domain;
 pub mod error;
 pub mod http;
 pub mod ids;
+pub mod logging;
 pub mod model;
+pub mod net;
 pub mod store;
+pub mod tasks;

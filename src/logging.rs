@@ -214,6 +214,9 @@ mod tests {
             tracing::info!(status = 200, "request");
         });
         let line: serde_json::Value = serde_json::from_str(&lines.read()).unwrap();
-        assert_eq!((&line["status"], &line["message"], &line["level"]), (&200.into(), &"request".into(), &"INFO".into()));
+        assert_eq!(
+            (&line["status"], &line["message"], &line["level"]),
+            (&200.into(), &"request".into(), &"INFO".into())
+        );
     }
 }

@@ -120,7 +120,8 @@ impl Layers {
         }
         if let Some((source, value)) = self.environment.remove(DATA_DIR) {
             let long = self.environment.entry("ZERO_SERVER_DATA_DIR".into());
-            if matches!(&long, std::collections::btree_map::Entry::Occupied(other) if other.get().1.text() != value.text()) {
+            if matches!(&long, std::collections::btree_map::Entry::Occupied(other) if other.get().1.text() != value.text())
+            {
                 let message = "contradicts ZERO_SERVER_DATA_DIR, which is the same setting: set one of them".into();
                 mistakes.push(Mistake { source, message });
             } else {
@@ -135,7 +136,8 @@ impl Layers {
             Ok(text) => text,
             Err(message) => return mistakes.push(Mistake { source: at(None), message }),
         };
-        let line_of = |span: Range<usize>| Some(1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
+        let line_of =
+            |span: Range<usize>| Some(1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
         let (table, errors) = DeTable::parse_recoverable(&text);
         let broken: Vec<_> = errors.iter().map(|error| error.span().and_then(line_of)).collect();
         for (error, line) in errors.iter().zip(&broken) {

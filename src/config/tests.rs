@@ -174,7 +174,8 @@ fn a_missing_an_unreadable_and_a_huge_file_are_refused() {
 
 #[test]
 fn devices_may_not_be_offline_between_their_check_ins() {
-    let found = load("[devices]\ncheckin_seconds = 10", &[("ZERO_DEVICES_OFFLINE_AFTER_SECONDS", "10")], Flags::default());
+    let found =
+        load("[devices]\ncheckin_seconds = 10", &[("ZERO_DEVICES_OFFLINE_AFTER_SECONDS", "10")], Flags::default());
     let found = found.expect_err("the two contradict each other");
     assert!(found.len() == 1 && found[0].starts_with("ZERO_DEVICES_OFFLINE_AFTER_SECONDS: "), "{found:?}");
     // One that is wrong by itself is not compared too.
@@ -192,7 +193,8 @@ fn the_two_names_of_the_data_directory_may_not_contradict() {
 
 #[test]
 fn a_network_with_bits_after_its_prefix_is_a_mistake() {
-    for (key, value) in [("server]\ntrusted_proxies", "['10.0.0.1/8']"), ("devices]\naddress_pool", "'10.100.0.1/16'")] {
+    for (key, value) in [("server]\ntrusted_proxies", "['10.0.0.1/8']"), ("devices]\naddress_pool", "'10.100.0.1/16'")]
+    {
         assert_eq!(mistakes(&format!("[{key} = {value}")).len(), 1);
     }
 }
@@ -203,7 +205,8 @@ fn hosts_are_names_or_addresses() {
     assert_eq!(Host::parse("[fd00::1]").unwrap().to_string(), "[fd00::1]");
     assert_eq!(Host::parse("fd00::1"), Host::parse("[fd00::1]"));
     let long = "a".repeat(64);
-    for wrong in ["", ".", "a..b", "-a", "a-", "*.example.com", "a_b", "a:443", "10.0.0.256", "a b", &long, "ü.example"] {
+    for wrong in ["", ".", "a..b", "-a", "a-", "*.example.com", "a_b", "a:443", "10.0.0.256", "a b", &long, "ü.example"]
+    {
         assert_eq!(Host::parse(wrong), None, "{wrong:?}");
     }
 }

@@ -27,7 +27,11 @@ pub struct SignedIn {
 
 #[derive(Serialize, Deserialize)]
 enum Refreshed {
-    Renewed { token: String, refresh_token: String, expires_in: u64 },
+    Renewed {
+        token: String,
+        refresh_token: String,
+        expires_in: u64,
+    },
     /// The token had been used before, so somebody else may have it: the session is over.
     Reused,
 }
@@ -175,7 +179,8 @@ impl Services {
         let life = self.config.auth.clone();
         let key = self.signing_key()?;
         let write = self.store.write(op.stamp(), move |tx| {
-            let session = sessions::by_family(tx, &secrets::hash(&family))?.filter(|session| tx.now() < session.expires_at);
+            let session =
+                sessions::by_family(tx, &secrets::hash(&family))?.filter(|session| tx.now() < session.expires_at);
             let mut session = session.ok_or_else(invalid)?;
             let user = users::get(tx, session.organization_id, session.user_id)?;
             let user = user.filter(|user| user.status == UserStatus::Active).ok_or_else(invalid)?;

@@ -95,9 +95,7 @@ impl Role {
                 P::GdprAdmin,
                 P::OrganizationEdit,
             ]),
-            Self::HelpDesk => {
-                Permissions::of(&[P::DevicesView, P::DevicesActions, P::UsersView, P::UsersSupport])
-            }
+            Self::HelpDesk => Permissions::of(&[P::DevicesView, P::DevicesActions, P::UsersView, P::UsersSupport]),
             Self::Auditor => Permissions::of(&[
                 P::DevicesView,
                 P::PoliciesView,

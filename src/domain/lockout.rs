@@ -28,10 +28,9 @@ impl Lockout {
         let by_address = lock(&self.addresses).locked_for(&network(address), BY_ADDRESS, now);
         match by_account.max(by_address) {
             None => Ok(()),
-            Some(retry_after) => Err(Error::TooMany {
-                message: "too many login attempts, try again in 15 minutes".into(),
-                retry_after,
-            }),
+            Some(retry_after) => {
+                Err(Error::TooMany { message: "too many login attempts, try again in 15 minutes".into(), retry_after })
+            }
         }
     }
 

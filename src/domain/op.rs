@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::ids::{DeviceId, EnrollmentTokenId, OrganizationId, RequestId, SessionId, UserId};
 use crate::model::audit::{Actor, ActorType};
 use crate::model::device::Status;
-use crate::store::write::Stamp;
 use crate::store::idempotency::Idempotency;
+use crate::store::write::Stamp;
 
 /// Who asks, under which request, from where, and when.
 #[derive(Clone, Debug)]

@@ -90,10 +90,7 @@ impl<'a> Inside<'a> {
         if count.fetch_add(1, Ordering::Relaxed) < AT_A_TIME + WAITING {
             return Ok(place);
         }
-        Err(Error::Unavailable {
-            message: "too many sign-ins at once".into(),
-            retry_after: Duration::from_secs(2),
-        })
+        Err(Error::Unavailable { message: "too many sign-ins at once".into(), retry_after: Duration::from_secs(2) })
     }
 }
 

@@ -49,7 +49,9 @@ impl SetupCode {
             return Err(Error::Unauthenticated("the setup code is wrong".into()));
         }
         if now >= self.expires_at {
-            return Err(Error::Unauthenticated("the setup code has expired: restart the appliance for a new one".into()));
+            return Err(Error::Unauthenticated(
+                "the setup code has expired: restart the appliance for a new one".into(),
+            ));
         }
         Ok(())
     }

@@ -98,8 +98,14 @@ impl Dispatch {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         self.check_host(parts)?;
-        // Find the route: 404, 405.
-        let found = self.router.find(&parts.method, parts.uri.path())?;
+        // Find the route: 404, 405. Whoever finds none counts like any stranger.
+        let found = match self.router.find(&parts.method, parts.uri.path()) {
+            Ok(found) => found,
+            Err(failure) => {
+                self.limit(&Principal::Anonymous, peer, trail)?;
+                return Err(failure);
+            }
+        };
         let Route { access, endpoint, .. } = found.route;
         trail.route = Some(found.route.path);
         if *access != Access::Open && !self.services.is_set_up() {
@@ -152,7 +158,8 @@ impl Dispatch {
         if (self.is_own_name)(host) {
             return Ok(());
         }
-        let details = format!("{host:?} is none of this appliance's names: add it to server.names in the configuration");
+        let details =
+            format!("{host:?} is none of this appliance's names: add it to server.names in the configuration");
         Err(Failure::new(StatusCode::MISDIRECTED_REQUEST, "misdirected request", details))
     }
 
@@ -251,13 +258,7 @@ fn is_api(path: &str) -> bool {
 }
 
 /// The headers that every answer carries.
-fn finish(
-    reply: Reply,
-    method: &Method,
-    request_id: RequestId,
-    verdict: Option<Verdict>,
-    now: Time,
-) -> Response<Body> {
+fn finish(reply: Reply, method: &Method, request_id: RequestId, verdict: Option<Verdict>, now: Time) -> Response<Body> {
     const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
     const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
     const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");

@@ -15,6 +15,7 @@ use crate::domain::Services;
 use crate::domain::authz::Permission;
 use crate::domain::op::{Op, Principal, lacking};
 use crate::error::Error;
+use crate::model::device::Status;
 
 /// Who may call a route. What a principal may see of the resource behind it, the domain decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +56,12 @@ impl Access {
         match (self, principal) {
             (Self::Open | Self::Public, _) => Ok(()),
             (_, Principal::Anonymous) => Err(Error::Unauthenticated("a bearer token is required".into())),
+            // A suspended or wiped device gets no further than what `Device` routes let it.
+            (Self::NeedsOrOwn { device: true, .. }, Principal::Device(device))
+                if matches!(device.status, Status::Suspended | Status::Wiped) =>
+            {
+                Err(Error::Forbidden(format!("this device is {}", device.status)))
+            }
             (Self::SignedIn, Principal::User(_)) | (Self::Device, Principal::Device(_)) => Ok(()),
             (Self::NeedsOrOwn { .. }, Principal::User(_)) => Ok(()),
             (Self::NeedsOrOwn { device: true, .. }, Principal::Device(_)) => Ok(()),
@@ -164,7 +171,7 @@ macro_rules! arities {
     )+};
 }
 
-arities!((), (A 0), (A 0, B 1), (A 0, B 1, C 2));
+arities!((), (A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3));
 
 /// A handler behind its route, with its types out of sight.
 pub trait Endpoint: Send + Sync {

@@ -67,7 +67,12 @@ pub fn open_after(
     Ok(keys)
 }
 
-pub fn put_wipe_intent(tx: &mut Tx, organization: OrganizationId, serial: &str, intent: &WipeIntent) -> Result<(), Error> {
+pub fn put_wipe_intent(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    serial: &str,
+    intent: &WipeIntent,
+) -> Result<(), Error> {
     tx.put(WIPE_INTENTS, &(organization, serial.to_lowercase()), intent)
 }
 

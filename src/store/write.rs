@@ -75,13 +75,6 @@ impl<T> Audited<T> {
         Self { value, events: vec![event] }
     }
 
-    /// For changes of many things at once, each with its own entry; at least one.
-    pub fn many(value: T, first: AuditEvent, others: impl IntoIterator<Item = AuditEvent>) -> Self {
-        let mut events = vec![first];
-        events.extend(others);
-        Self { value, events }
-    }
-
     pub fn without_entry(value: T, _reason: Unaudited) -> Self {
         Self { value, events: Vec::new() }
     }
@@ -89,6 +82,16 @@ impl<T> Audited<T> {
     pub fn and(mut self, event: AuditEvent) -> Self {
         self.events.push(event);
         self
+    }
+
+    /// Adds what the log says of `other` to what it says of this.
+    pub fn with(mut self, other: Audited<()>) -> Self {
+        self.events.extend(other.events);
+        self
+    }
+
+    pub fn value(&self) -> &T {
+        &self.value
     }
 
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Audited<U> {
@@ -121,7 +124,11 @@ impl Tx<'_> {
         self.ids.next()
     }
 
-    pub fn get<K: Key, V: Serialize + DeserializeOwned>(&self, table: Table<K, V>, key: &K) -> Result<Option<V>, Error> {
+    pub fn get<K: Key, V: Serialize + DeserializeOwned>(
+        &self,
+        table: Table<K, V>,
+        key: &K,
+    ) -> Result<Option<V>, Error> {
         table.get(self, key)
     }
 
@@ -172,12 +179,7 @@ impl Tx<'_> {
 }
 
 impl Read for Tx<'_> {
-    fn get<R>(
-        &self,
-        table: &'static str,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>, EngineError> {
+    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
         self.note(self.transaction.get(table, key, read))
     }
 

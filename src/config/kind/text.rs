@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use ipnet::{IpNet, Ipv4Net};
 
 use super::Kind;
-use crate::config::layers::Given;
 use crate::config::Host;
+use crate::config::layers::Given;
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -38,11 +38,7 @@ pub(in crate::config) fn address() -> Text<SocketAddr> {
 }
 
 pub(in crate::config) fn host() -> Text<Host> {
-    Text {
-        what: "a host name or an IP address, without a port",
-        parse: Host::parse,
-        show: Host::to_string,
-    }
+    Text { what: "a host name or an IP address, without a port", parse: Host::parse, show: Host::to_string }
 }
 
 pub(in crate::config) fn path() -> Text<PathBuf> {
