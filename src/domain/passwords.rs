@@ -59,7 +59,7 @@ impl Passwords {
         let (password, hash) = (password.to_owned(), hash.unwrap_or(&self.dummy).to_owned());
         let matches = self.in_turn(move || {
             let parsed = PasswordHash::new(&hash).map_err(Error::internal)?;
-            Ok(argon2().verify_password(password.as_bytes(), &parsed).is_ok())
+            Ok::<_, Error>(argon2().verify_password(password.as_bytes(), &parsed).is_ok())
         });
         Ok(matches.await?? && known)
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock as GovernorClock, Reference};
-use governor::middleware::StateInformationMiddleware;
+use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::nanos::Nanos;
 use governor::state::StateStore;
 use governor::{Quota, RateLimiter};
@@ -41,7 +41,7 @@ pub struct Limits {
 
 impl Limits {
     pub fn new(config: &LimitsConfig, clock: Arc<dyn Clock>) -> Self {
-        let bucket = |per_minute| Bucket::new(per_minute, config.keys, Uptime(clock.clone()));
+        let bucket = |per_minute| Bucket::new(per_minute, config.keys as usize, Uptime(clock.clone()));
         Self {
             anonymous: bucket(config.unauthenticated_per_minute),
             authenticated: bucket(config.authenticated_per_minute),
@@ -78,7 +78,8 @@ impl Bucket {
     fn new(per_minute: NonZeroU32, keys: usize, clock: Uptime) -> Self {
         let quota = Quota::per_minute(per_minute);
         let store = BoundedKeys { arrivals: Mutex::default(), capacity: keys.max(2), clock: clock.clone() };
-        Self { limiter: RateLimiter::new(quota, store, clock).with_middleware(), per_minute }
+        let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Since>>::new(quota, store, clock).with_middleware();
+        Self { limiter, per_minute }
     }
 
     fn count(&self, key: LimitKey) -> Verdict {
@@ -118,8 +119,6 @@ impl StateStore for BoundedKeys {
         Ok(verdict)
     }
 }
-
-impl governor::state::keyed::KeyedStateStore<LimitKey> for BoundedKeys {}
 
 fn make_room(arrivals: &mut HashMap<LimitKey, Nanos>, capacity: usize, now: Nanos) {
     arrivals.retain(|_, arrival| *arrival > now);

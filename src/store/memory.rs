@@ -18,7 +18,6 @@ use crate::model::user::{User, UserStatus};
 pub(super) enum Effect {
     Organization(Organization),
     User(User),
-    UserGone(UserId),
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
@@ -154,9 +153,6 @@ impl Directory {
                     status: user.status,
                 };
                 self.users.insert(user.id, facts);
-            }
-            Effect::UserGone(user) => {
-                self.users.remove(&user);
             }
             Effect::Session(session) => {
                 let facts = SessionFacts { user_id: session.user_id, expires_at: session.expires_at };

@@ -1,1 +1,6 @@
-fn main() {}
+//! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
+
+mod devices;
+mod process;
+mod requests;
+mod server;
