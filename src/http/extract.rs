@@ -81,7 +81,7 @@ impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Query<T> {
     type Prepared = Checker<T>;
 
     fn prepare() -> Checker<T> {
-        Checker::new()
+        Checker::for_type()
     }
 
     fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
@@ -101,7 +101,7 @@ impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Json<T> {
     const BODY: bool = true;
 
     fn prepare() -> Checker<T> {
-        Checker::new()
+        Checker::for_type()
     }
 
     fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
@@ -122,7 +122,7 @@ impl<T: JsonSchema + DeserializeOwned + Default + Send + 'static> Extract for Op
     const BODY: bool = true;
 
     fn prepare() -> Checker<T> {
-        Checker::new()
+        Checker::for_type()
     }
 
     fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {

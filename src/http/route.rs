@@ -147,8 +147,8 @@ macro_rules! arities {
             type Answer = R;
             type Future = Fut;
 
-            fn run(&self, services: &'a Services, op: Op, _arguments: ($($argument,)*)) -> Fut {
-                self(services, op, $(_arguments.$place),*)
+            fn run(&self, services: &'a Services, op: Op, arguments: ($($argument,)*)) -> Fut {
+                self(services, op, $(arguments.$place),*)
             }
         }
 
@@ -160,18 +160,45 @@ macro_rules! arities {
                 ($($argument::prepare(),)*)
             }
 
-            fn extract(_prepared: &Self::Prepared, _input: &Input) -> Result<Self, Failure> {
-                Ok(($($argument::extract(&_prepared.$place, _input)?,)*))
+            fn extract(prepared: &Self::Prepared, input: &Input) -> Result<Self, Failure> {
+                Ok(($($argument::extract(&prepared.$place, input)?,)*))
             }
 
-            fn describe(_operation: &mut Operation, _generator: &mut SchemaGenerator) {
-                $($argument::describe(_operation, _generator);)*
+            fn describe(operation: &mut Operation, generator: &mut SchemaGenerator) {
+                $($argument::describe(operation, generator);)*
             }
         }
     )+};
 }
 
-arities!((), (A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3));
+arities!((A 0), (A 0, B 1), (A 0, B 1, C 2), (A 0, B 1, C 2, D 3));
+
+impl<'a, Function, Fut, R> Handler<'a, ()> for Function
+where
+    Function: Fn(&'a Services, Op) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<R, Error>> + Send + 'a,
+    R: Answer,
+{
+    type Answer = R;
+    type Future = Fut;
+
+    fn run(&self, services: &'a Services, op: Op, (): ()) -> Fut {
+        self(services, op)
+    }
+}
+
+impl Arguments for () {
+    type Prepared = ();
+    const BODY: bool = false;
+
+    fn prepare() {}
+
+    fn extract((): &(), _: &Input) -> Result<Self, Failure> {
+        Ok(())
+    }
+
+    fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
+}
 
 /// A handler behind its route, with its types out of sight.
 pub trait Endpoint: Send + Sync {

@@ -35,7 +35,7 @@ pub struct Checker<T> {
 impl<T: JsonSchema + DeserializeOwned> Checker<T> {
     /// # Panics
     /// When the type's own schema is unusable, which shows at the first start of the build that has it.
-    pub fn new() -> Self {
+    pub fn for_type() -> Self {
         let mut generator = SchemaSettings::draft2020_12().with(|s| s.inline_subschemas = true).into_generator();
         let schema = generator.root_schema_for::<T>().to_value();
         let validator = jsonschema::options()

@@ -6,7 +6,9 @@ use super::{StoreError, idempotency};
 use crate::error::Error;
 
 /// The steps from version 1 on: the first leads to version 2. One that has been released is never changed.
-const MIGRATIONS: &[fn(&mut Transaction) -> Result<(), Error>] = &[];
+const MIGRATIONS: &[Migration] = &[];
+
+type Migration = fn(&mut Transaction) -> Result<(), Error>;
 
 /// Version of what the tables hold. A file with a newer one is refused; an older one is migrated.
 pub const SCHEMA_VERSION: u64 = 1 + MIGRATIONS.len() as u64;

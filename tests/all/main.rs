@@ -4,3 +4,4 @@ mod devices;
 mod process;
 mod requests;
 mod server;
+mod structure;

@@ -16,7 +16,7 @@ pub(super) struct Order {
 impl Order {
     pub fn new<K: Ord>(slots: impl Iterator<Item = u32>, key: impl Fn(u32) -> K) -> Self {
         let mut slots: Vec<u32> = slots.collect();
-        slots.sort_unstable_by(|&a, &b| key(a).cmp(&key(b)));
+        slots.sort_unstable_by_key(|&slot| key(slot));
         Self { blocks: slots.chunks(BLOCK).map(<[u32]>::to_vec).collect() }
     }
 
