@@ -8,6 +8,7 @@ mod enrollment_tokens;
 mod health;
 mod paging;
 mod setup;
+mod stats;
 
 use crate::http::route::Route;
 
@@ -21,6 +22,7 @@ pub fn routes() -> Vec<Route> {
         commands::routes(),
         enrollment_tokens::routes(),
         audit_logs::routes(),
+        stats::routes(),
     ]
     .into_iter()
     .flatten()

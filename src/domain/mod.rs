@@ -17,6 +17,7 @@ mod passwords;
 mod secrets;
 pub mod sessions;
 pub mod setup;
+pub mod stats;
 mod tokens;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
+mod contract;
 mod devices;
 mod process;
 mod requests;

@@ -104,10 +104,15 @@ impl Server {
         self.client.request(method, format!("{}/api/v1{path}", self.base))
     }
 
+    /// Sends a request, and holds the answer against the OpenAPI document.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
-        let response = request.send().await.unwrap();
+        let request = request.build().unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = self.client.execute(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Reply { status, headers, text: response.text().await.unwrap() }
+        let reply = Reply { status, headers, text: response.text().await.unwrap() };
+        crate::contract::check(&method, &path, &reply);
+        reply
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Reply {
