@@ -110,7 +110,7 @@ impl Device {
                 return false;
             }
             StatusCode::UNAUTHORIZED => {
-                add(&tally.unenrolled);
+                add(&tally.disowned);
                 return false;
             }
             _ => tally.refused(status, &body),

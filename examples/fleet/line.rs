@@ -128,7 +128,7 @@ async fn answer(request: reqwest::RequestBuilder) -> reqwest::Result<(StatusCode
     Ok((status, later.map(Duration::from_secs), serde_json::from_slice(&body).unwrap_or_default()))
 }
 
-fn causes(error: &dyn Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -20,8 +20,8 @@ pub struct Tally {
     pub failed: AtomicU64,
     /// Devices that ended because they had been wiped.
     pub wiped: AtomicU64,
-    /// Devices that ended because their token was no longer good.
-    pub unenrolled: AtomicU64,
+    /// Devices that ended because their token was no longer good: unenrolled, or marked as wiped by force.
+    pub disowned: AtomicU64,
     /// Connections dropped on purpose before the answer.
     pub dropped: AtomicU64,
     /// Answers that asked for patience (`Retry-After`).
@@ -42,7 +42,7 @@ impl Tally {
     /// An answer that was not the one hoped for.
     pub fn refused(&self, status: StatusCode, body: &Value) {
         let text = |member: &str| body[member].as_str().unwrap_or_default().to_owned();
-        self.count(status.as_u16().to_string(), format!("{} {}", text("message"), text("details")).trim().to_owned());
+        self.count(status.as_u16().to_string(), format!("{}: {}", text("message"), text("details")));
     }
 
     fn count(&self, kind: String, message: String) {
@@ -64,7 +64,7 @@ impl Tally {
             self.enrolled.load(Relaxed),
             self.check_ins.load(Relaxed),
             self.succeeded.load(Relaxed) + self.failed.load(Relaxed),
-            self.wiped.load(Relaxed) + self.unenrolled.load(Relaxed),
+            self.wiped.load(Relaxed) + self.disowned.load(Relaxed),
             self.waited.load(Relaxed),
         )
     }
@@ -81,7 +81,7 @@ impl Tally {
         line("commands succeeded", &self.succeeded.load(Relaxed));
         line("commands failed", &self.failed.load(Relaxed));
         line("ended: wiped", &self.wiped.load(Relaxed));
-        line("ended: unenrolled", &self.unenrolled.load(Relaxed));
+        line("ended: token refused", &self.disowned.load(Relaxed));
         line("connections dropped", &self.dropped.load(Relaxed));
         line("told to wait (Retry-After)", &self.waited.load(Relaxed));
         let errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
