@@ -99,9 +99,9 @@ impl Line {
             let answered = answer(request).await;
             drop(slot);
             let later = match answered {
-                Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, later, _)) if later.is_some() => {
+                Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(later), _)) => {
                     add(&self.tally.waited);
-                    later.unwrap_or(pause)
+                    later
                 }
                 Ok((StatusCode::SERVICE_UNAVAILABLE, ..)) => {
                     self.tally.error("503");
