@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Services;
 use super::devices::{find, save, status_event};
-use super::op::{DevicePrincipal, Op};
+use super::op::{DevicePrincipal, Op, without_idempotency};
 use crate::error::Error;
 use crate::ids::DeviceId;
 use crate::model::command::{Command, CommandStatus};
@@ -68,8 +68,9 @@ impl Services {
             return Ok(());
         }
         let (organization, id) = (me.organization_id, me.id);
+        // A check-in may be repeated as it is, and what it hears is what waits now: nothing to remember.
         self.store
-            .write(op.stamp(), move |tx| {
+            .write(without_idempotency(op.stamp()), move |tx| {
                 let before = find(tx, organization, id)?;
                 let mut device = updated(&before, &report);
                 if device == before {
@@ -93,7 +94,7 @@ impl Services {
         }
         let (organization, id) = (me.organization_id, me.id);
         self.store
-            .write(op.stamp(), move |tx| {
+            .write(without_idempotency(op.stamp()), move |tx| {
                 let mut open = commands::open(tx, organization, id)?;
                 for command in open.iter_mut().filter(|command| command.status == CommandStatus::Pending) {
                     command.status = CommandStatus::Delivered;

@@ -150,7 +150,7 @@ pub fn lacking(permission: Permission) -> Error {
     Error::Forbidden(format!("this needs the permission {permission}"))
 }
 
-/// For a note about a request that was refused: it must not be remembered as the request's outcome.
+/// For writes that are not a request's outcome, such as a note that it was refused: they are not remembered as one.
 pub fn without_idempotency(stamp: Stamp) -> Stamp {
     Stamp { idempotency: None, ..stamp }
 }

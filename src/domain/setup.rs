@@ -75,7 +75,8 @@ pub struct SetUp {
 impl Services {
     /// Sets the appliance up for the holder of the setup code.
     pub async fn set_up(&self, op: &Op, code: &str, new: NewAppliance) -> Result<SetUp, Error> {
-        if self.is_set_up() {
+        // With an Idempotency-Key this may be the setup itself, sent again: the transaction tells.
+        if self.is_set_up() && op.idempotency.is_none() {
             return Err(already());
         }
         self.lockout.check("setup", op.peer, op.now)?;

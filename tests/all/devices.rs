@@ -183,3 +183,17 @@ async fn a_lost_update_is_refused_and_a_heartbeat_is_none() {
     server.send(patch(&tag, "theirs")).await.expect(412);
     assert_eq!(server.get(&path, &admin).await.expect(200)["device_name"], "mine");
 }
+
+#[tokio::test]
+async fn a_check_in_with_an_idempotency_key_still_hears_what_waits_now() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    let (id, token) = server.enroll(&admin, "keyed").await;
+    let check_in = async || {
+        let request = server.request(reqwest::Method::POST, &format!("/devices/{id}/checkin")).bearer_auth(&token);
+        server.send(request.header("Idempotency-Key", "one").json(&json!({"os_version": "12"}))).await.expect(200)
+    };
+    assert_eq!(check_in().await["commands"], json!([]));
+    server.post(&format!("/devices/{id}/lock"), &admin, json!({})).await.expect(200);
+    assert_eq!(check_in().await["commands"][0]["type"], "lock");
+}
