@@ -44,7 +44,8 @@ async fn a_wipe_is_done_when_the_device_says_so_and_not_before() {
     server.put(&format!("/devices/{id}/status"), &admin, json!({"status": "online"})).await.expect(409);
 
     let log = server.get(&format!("/audit-logs?action=device.wipe&resource_id={id}"), &admin).await.expect(200);
-    let states: Vec<_> = log["data"].as_array().unwrap().iter().map(|entry| entry["details"]["state"].clone()).collect();
+    let states: Vec<_> =
+        log["data"].as_array().unwrap().iter().map(|entry| entry["details"]["state"].clone()).collect();
     assert_eq!(states, [json!("confirmed"), json!("requested")]);
 }
 
@@ -153,7 +154,10 @@ async fn an_enrolment_token_counts_its_uses_even_when_an_answer_is_lost() {
     let first = server.send(enroll().json(&body)).await;
     let again = server.send(enroll().json(&body)).await;
     assert_eq!((again.status.as_u16(), &again.text), (201, &first.text), "the first answer is given again");
-    server.send(enroll().json(&json!({"device_name": "other", "platform": "ios", "agent_version": "2"}))).await.expect(409);
+    server
+        .send(enroll().json(&json!({"device_name": "other", "platform": "ios", "agent_version": "2"})))
+        .await
+        .expect(409);
     server.post("/devices/enroll", token, body).await.expect(401);
     let token = made["id"].as_str().unwrap();
     server.delete(&format!("/enrollment-tokens/{token}"), &admin).await.expect(204);

@@ -35,11 +35,8 @@ fn commands_say_what_is_wrong_and_what_they_are() {
     let document = zero(&["openapi"]).output().unwrap();
     let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
-    let wrong = zero(&["check-config"])
-        .env("ZERO_LOG_LEVEL", "loud")
-        .env("ZERO_STORE_CACHE_MIB", "0")
-        .output()
-        .unwrap();
+    let wrong =
+        zero(&["check-config"]).env("ZERO_LOG_LEVEL", "loud").env("ZERO_STORE_CACHE_MIB", "0").output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
     let text = String::from_utf8_lossy(&wrong.stderr);
     assert!(text.contains("ZERO_LOG_LEVEL") && text.contains("ZERO_STORE_CACHE_MIB"), "{text}");
