@@ -114,8 +114,8 @@ impl Crowd {
     /// Sends what `next` makes until it makes no more, hands the answers to `take`, and tells how long it took.
     pub async fn run(
         &mut self,
-        next: impl Fn() -> Option<Call> + Clone + Send + 'static,
-        take: impl Fn(Bytes) + Clone + Send + 'static,
+        next: impl Fn() -> Option<Call> + Clone + Send + Sync + 'static,
+        take: impl Fn(Bytes) + Clone + Send + Sync + 'static,
     ) -> Fallible<Duration> {
         let before = Instant::now();
         let mut tasks = JoinSet::new();

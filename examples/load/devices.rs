@@ -46,9 +46,10 @@ pub async fn enrol(crowd: &mut Crowd, token: &str, first: usize, until: Until) -
 }
 
 fn description(number: usize) -> serde_json::Value {
+    let platforms = ["linux", "windows", "macos", "android", "ios"];
     json!({
         "device_name": format!("Laptop {number} of the sales team"),
-        "platform": ["linux", "windows", "macos", "android", "ios"][number % 5],
+        "platform": platforms[number % 5],
         "agent_version": "1.4.2",
         "os_version": "14.2.1",
         "serial_number": format!("C02{number:09}"),

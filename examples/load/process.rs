@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::Fallible;
 use crate::client::Client;
 
+/// The unit of times in `stat`: USER_HZ, which is 100 on every architecture that is built for.
+const TICKS_A_SECOND: u32 = 100;
+
 pub struct Server {
     process: Child,
     pub client: Client,
@@ -59,7 +62,7 @@ impl Server {
         // The second field, the name, may hold anything; user and system time are the 14th and 15th.
         let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).ok_or("stat is too short");
-        Ok(Duration::from_secs(ticks(11)? + ticks(12)?) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+        Ok(Duration::from_secs(ticks(11)? + ticks(12)?) / TICKS_A_SECOND)
     }
 
     fn read(&self, file: &str) -> Fallible<String> {
