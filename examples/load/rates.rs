@@ -83,6 +83,9 @@ pub async fn run(crowd: &mut Crowd, call: &Call, time: Duration) -> Fallible<(us
     let (end, call, count) = (Instant::now() + time, call.clone(), Arc::new(AtomicUsize::new(0)));
     let counted = count.clone();
     let next = move || (Instant::now() < end).then(|| call.clone());
-    let took = crowd.run(next, move |_| drop(counted.fetch_add(1, Ordering::Relaxed))).await?;
+    let take = move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    };
+    let took = crowd.run(next, take).await?;
     Ok((count.load(Ordering::Relaxed), took))
 }
