@@ -1,0 +1,136 @@
+//! Just enough of a client to keep a server busy: HTTP/1.1 over TLS on connections that stay open.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::Fallible;
+
+#[derive(Clone)]
+pub struct Call {
+    method: Method,
+    uri: Uri,
+    authorization: HeaderValue,
+    body: Bytes,
+}
+
+impl Call {
+    pub fn new(method: Method, path: &str, token: &str) -> Fallible<Self> {
+        let authorization = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        Ok(Self { method, uri: path.parse()?, authorization, body: Bytes::new() })
+    }
+
+    pub fn body(self, body: &serde_json::Value) -> Self {
+        Self { body: body.to_string().into(), ..self }
+    }
+}
+
+pub struct Client {
+    connector: TlsConnector,
+    address: SocketAddr,
+    host: HeaderValue,
+}
+
+impl Client {
+    pub fn new(url: &str, ca: &Path) -> Fallible<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca)?)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let authority = url.strip_prefix("https://").ok_or("the URL is https")?;
+        let port = authority.rsplit(':').next().unwrap_or_default().parse()?;
+        let host = HeaderValue::from_str(authority)?;
+        Ok(Self { connector: Arc::new(tls).into(), address: ([127, 0, 0, 1], port).into(), host })
+    }
+
+    pub async fn connect(&self) -> Fallible<Connection> {
+        let socket = TcpStream::connect(self.address).await?;
+        socket.set_nodelay(true)?;
+        let tls = self.connector.connect(ServerName::try_from("localhost")?, socket).await?;
+        let (sender, connection) = handshake(TokioIo::new(tls)).await?;
+        // It ends with the sender; what goes wrong on it, the sender reports.
+        tokio::spawn(connection);
+        Ok(Connection { sender, host: self.host.clone() })
+    }
+
+    pub async fn crowd(&self, connections: usize) -> Fallible<Crowd> {
+        let mut open = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            open.push(self.connect().await?);
+        }
+        Ok(Crowd(open))
+    }
+}
+
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    host: HeaderValue,
+}
+
+impl Connection {
+    /// The body of the answer, which must be a success.
+    pub async fn send(&mut self, call: Call) -> Fallible<Bytes> {
+        Ok(self.exchange(call).await?.1)
+    }
+
+    pub async fn exchange(&mut self, call: Call) -> Fallible<(HeaderMap, Bytes)> {
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        *request.uri_mut() = call.uri.clone();
+        request.headers_mut().insert(HOST, self.host.clone());
+        request.headers_mut().insert(AUTHORIZATION, call.authorization);
+        if !call.body.is_empty() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if !head.status.is_success() {
+            let text = String::from_utf8_lossy(&body);
+            return Err(format!("{} {}: {} {text}", call.method, call.uri, head.status).into());
+        }
+        Ok((head.headers, body))
+    }
+}
+
+/// Connections that are used at the same time, each for one request after another.
+pub struct Crowd(Vec<Connection>);
+
+impl Crowd {
+    /// Sends what `next` makes until it makes no more, hands the answers to `take`, and tells how long it took.
+    pub async fn run(
+        &mut self,
+        next: impl Fn() -> Option<Call> + Clone + Send + Sync + 'static,
+        take: impl Fn(Bytes) + Clone + Send + Sync + 'static,
+    ) -> Fallible<Duration> {
+        let before = Instant::now();
+        let mut tasks = JoinSet::new();
+        for mut connection in self.0.drain(..) {
+            let (next, take) = (next.clone(), take.clone());
+            tasks.spawn(async move {
+                while let Some(call) = next() {
+                    take(connection.send(call).await?);
+                }
+                Fallible::Ok(connection)
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            self.0.push(ended??);
+        }
+        Ok(before.elapsed())
+    }
+}

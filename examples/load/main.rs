@@ -1,0 +1,105 @@
+//! The load test: starts the release binary on empty folders, measures it from this other process, and holds it to its
+//! figures. Run it through `tests/load/run`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+mod appliance;
+mod bare;
+mod client;
+mod devices;
+mod enrolment;
+mod flash;
+mod fleet;
+mod process;
+mod rates;
+mod table;
+
+use table::Table;
+
+type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// What the figures are stated for: connections at a time.
+const CONNECTIONS: usize = 64;
+
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    /// Fewer devices and shorter rounds: shows that everything runs, not what holds on a quiet machine
+    #[arg(long)]
+    quick: bool,
+    /// What to measure; everything, when nothing is named
+    figures: Vec<Figure>,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Figure {
+    Rates,
+    Enrolment,
+    Fleet,
+    Flash,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// The bare server that the appliance is compared with
+    #[command(hide = true)]
+    BareServer { folder: std::path::PathBuf },
+}
+
+/// How much is measured.
+struct Plan {
+    rounds: u32,
+    round: Duration,
+    /// Devices of the large fleet.
+    devices: usize,
+    /// Requests whose latency is taken, for each page and fleet.
+    requests: usize,
+    starts: usize,
+    flushes: u32,
+}
+
+const FULL: Plan =
+    Plan { rounds: 6, round: Duration::from_secs(4), devices: 100_000, requests: 2000, starts: 5, flushes: 6 };
+const QUICK: Plan =
+    Plan { rounds: 3, round: Duration::from_secs(1), devices: 10_000, requests: 500, starts: 3, flushes: 2 };
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.role {
+        Some(Role::BareServer { folder }) => bare::serve(&folder).await.map(|()| true),
+        None => measure(if arguments.quick { &QUICK } else { &FULL }, &arguments.figures).await,
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("the load test could not be run: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Tells whether every figure was met.
+async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
+    let wanted = |figure| figures.is_empty() || figures.contains(&figure);
+    let mut table = Table::new();
+    if wanted(Figure::Rates) {
+        rates::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Enrolment) {
+        enrolment::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Flash) {
+        flash::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Fleet) {
+        fleet::measure(plan, &mut table).await?;
+    }
+    Ok(table.all_met())
+}
