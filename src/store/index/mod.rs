@@ -62,7 +62,6 @@ impl Facts<'_> {
     fn record(&self, properties: &mut Properties) -> Record {
         let mut keys: Vec<Key> = self.properties().map(|property| properties.key(property)).collect();
         keys.sort_unstable();
-        keys.dedup();
         Record { text: search::text(self.name, self.hostname, self.serial), keys: keys.into_boxed_slice() }
     }
 }
@@ -72,7 +71,7 @@ impl Facts<'_> {
 struct Record {
     /// See [`search::text`].
     text: Box<[u8]>,
-    /// Ascending, without duplicates.
+    /// Ascending.
     keys: Box<[Key]>,
 }
 

@@ -5,6 +5,9 @@ use roaring::RoaringBitmap;
 /// A block is split when it would grow past this many slots. Low in tests, so that they split and join blocks.
 const BLOCK: usize = if cfg!(test) { 8 } else { 1024 };
 
+/// No two neighbours are both smaller than this, so that blocks are few however slots come and go.
+const SMALL: usize = BLOCK / 4;
+
 /// A part of a list: `take` after the first `skip`, counted from the end and in reverse if `backwards`.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
@@ -53,12 +56,24 @@ impl Order {
     pub fn remove<K: Ord>(&mut self, slot: u32, key: impl Fn(u32) -> K) {
         let (block, Ok(at)) = self.find(slot, key) else { return };
         self.blocks[block].remove(at);
-        let len = self.blocks[block].len();
-        if len == 0 {
-            self.blocks.remove(block);
-        } else if len < BLOCK / 4 && block > 0 && self.blocks[block - 1].len() + len <= BLOCK / 2 {
-            let rest = self.blocks.remove(block);
-            self.blocks[block - 1].extend(rest);
+        match self.blocks[block].len() {
+            0 => drop(self.blocks.remove(block)),
+            1..SMALL => {
+                self.join(block);
+                if block > 0 {
+                    self.join(block - 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves the next block into this one, if they are small enough together.
+    fn join(&mut self, block: usize) {
+        let Some(next) = self.blocks.get(block + 1) else { return };
+        if self.blocks[block].len() + next.len() <= 2 * SMALL {
+            let next = self.blocks.remove(block + 1);
+            self.blocks[block].extend(next);
         }
     }
 
@@ -102,6 +117,14 @@ impl Order {
             None => Err(0),
         };
         (block, place)
+    }
+}
+
+#[cfg(test)]
+impl Order {
+    pub fn check(&self) {
+        assert!(self.blocks.iter().all(|block| (1..=BLOCK).contains(&block.len())));
+        assert!(self.blocks.windows(2).all(|pair| pair[0].len() >= SMALL || pair[1].len() >= SMALL));
     }
 }
 

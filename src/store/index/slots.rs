@@ -149,3 +149,20 @@ fn from_unsorted(slots: &[u32]) -> RoaringBitmap {
     slots.iter().for_each(|&slot| bits[slot as usize / 8] |= 1 << (slot % 8));
     RoaringBitmap::from_lsb0_bytes(0, &bits)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fleet is built with devices missing from a filter, because they came in another order than expected.
+    #[test]
+    fn appended_slots_are_there_in_whatever_order() {
+        for start in [0, 3, 9] {
+            let mut slots = Slots::default();
+            slots.append(10..10 + start);
+            slots.append([40, 12, 30, 30, 5].into_iter());
+            let all: RoaringBitmap = (10..10 + start).chain([40, 12, 30, 5]).collect();
+            assert_eq!(*slots.bitmap(), all);
+        }
+    }
+}
