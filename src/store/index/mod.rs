@@ -255,7 +255,6 @@ impl Fleet {
     /// Replaces a slot's record, and what it has put into the sets.
     fn put_record(&mut self, slot: u32, new: Record) {
         let old = std::mem::take(&mut self.records[slot as usize]);
-        // New keys first: a property that both have must not be empty in between, or it would lose its key.
         let (fresh, stale) = (missing_from(&new.keys, &old.keys), missing_from(&old.keys, &new.keys));
         fresh.for_each(|key| self.properties.insert(key, slot));
         stale.for_each(|key| self.properties.remove(key, slot));
@@ -291,6 +290,7 @@ impl Fleet {
         let Record { text, keys } = &self.records[slot as usize];
         let copy = Record { text: text.clone(), keys: keys.clone() };
         self.leave_seen(slot);
+        // First there, then not here: a property without slots in between would lose its key.
         self.put_record(above, copy);
         self.put_record(slot, Record::default());
         self.seen.swap(slot as usize, above as usize);

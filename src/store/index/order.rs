@@ -194,3 +194,21 @@ fn bits(slots: &RoaringBitmap) -> Vec<u64> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fleet that shrinks leaves blocks of one device each, and every list walks through all of them.
+    #[test]
+    fn blocks_are_joined_from_whichever_end_they_empty() {
+        let all: Vec<u32> = (0..100).collect();
+        let gone: Vec<u32> = all.iter().copied().filter(|slot| slot % BLOCK as u32 != 0).collect();
+        for gone in [gone.clone(), gone.into_iter().rev().collect()] {
+            let mut order = Order::new(all.iter().copied(), |slot| slot);
+            gone.iter().for_each(|&slot| order.remove(slot, |slot| slot));
+            order.check();
+            assert!(order.iter().eq(all.iter().copied().filter(|slot| slot % BLOCK as u32 == 0)));
+        }
+    }
+}
