@@ -1,8 +1,8 @@
 //! Time, injected. Nothing below `app` asks the operating system what time it is.
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -84,8 +84,11 @@ impl JsonSchema for Time {
 
 /// Where the appliance gets the time from.
 pub trait Clock: Send + Sync + 'static {
-    /// Milliseconds since the Unix epoch. Never goes back within one process.
+    /// Milliseconds since the Unix epoch. Follows the machine's clock, which may be set forwards and backwards.
     fn now_ms(&self) -> i64;
+
+    /// How long the appliance has been running; never goes back.
+    fn uptime(&self) -> Duration;
 
     fn now(&self) -> Time {
         Time(self.now_ms().div_euclid(1000))
@@ -99,12 +102,11 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock {
     started: Instant,
     floor_ms: AtomicI64,
-    last_ms: AtomicI64,
 }
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { started: Instant::now(), floor_ms: AtomicI64::new(0), last_ms: AtomicI64::new(0) }
+        Self { started: Instant::now(), floor_ms: AtomicI64::new(0) }
     }
 
     /// Time is never earlier than `floor` plus what has passed since this process started.
@@ -126,29 +128,37 @@ impl Default for SystemClock {
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        let up = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        let floor = self.floor_ms.load(Ordering::Relaxed).saturating_add(up);
-        let now = Self::machine_ms().max(floor);
-        self.last_ms.fetch_max(now, Ordering::Relaxed).max(now)
+        let up = i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX);
+        Self::machine_ms().max(self.floor_ms.load(Ordering::Relaxed).saturating_add(up))
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
 /// A clock that moves only when told to, for tests.
-pub struct ManualClock(Mutex<i64>);
+pub struct ManualClock {
+    started: Time,
+    up: Mutex<Duration>,
+}
 
 impl ManualClock {
     pub fn at(time: Time) -> Self {
-        Self(Mutex::new(time.unix() * 1000))
+        Self { started: time, up: Mutex::new(Duration::ZERO) }
     }
 
     pub fn advance(&self, span: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now += i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        *self.up.lock().unwrap_or_else(PoisonError::into_inner) += span;
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.started.unix() * 1000 + i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn uptime(&self) -> Duration {
+        *self.up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

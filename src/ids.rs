@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn ids_start_after_what_the_store_already_holds() {
         let ids = Ids::new(Arc::new(ManualClock::at(Time::from_unix(0))));
-        let seen = [0xFA; 16];
-        ids.start_after(&seen);
-        assert!(ids.next::<DeviceId>().as_bytes() > &seen);
+        let seen = uuid::Builder::from_unix_timestamp_millis(1_800_000_000_000, &[0xFF; 10]).into_uuid();
+        ids.start_after(seen.as_bytes());
+        assert!(ids.next::<Uuid>() > seen);
     }
 }

@@ -1,79 +1,90 @@
-//! Devices.
-
-use std::fmt;
+use std::net::Ipv4Addr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Declares an enum whose variants are single words in JSON, in queries and in the store, each written down once.
-macro_rules! words {
-    ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? })+) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
-        }
+use super::named_values;
+use crate::clock::Time;
+use crate::ids::{DeviceId, EnrollmentTokenId, OrganizationId, PolicyId, UserId};
 
-        impl $name {
-            pub const ALL: &[Self] = &[$(Self::$variant),+];
-
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.as_str())
-            }
-        }
-    )+};
-}
-
-words! {
-    /// Where a device is in its life.
-    Status {
-        /// Enrolment is in progress.
+named_values! {
+    /// Where a device stands in its life.
+    pub enum Status {
+        /// Enrolled, and not heard of since.
         Pending = "pending",
         Online = "online",
-        /// Has not checked in recently.
+        /// Has not checked in recently, or said that it goes.
         Offline = "offline",
-        /// Cut off by an administrator until resumed.
         Suspended = "suspended",
-        /// The work profile has been wiped.
+        /// The work profile has been wiped: confirmed by the device, or forced by an administrator.
         Wiped = "wiped",
     }
+}
 
-    /// The operating system a device runs.
-    Platform {
+named_values! {
+    pub enum Platform {
         Linux = "linux",
         Windows = "windows",
         Macos = "macos",
         Android = "android",
         Ios = "ios",
     }
+}
 
-    /// Whether a device meets its policy, as far as its last check-in tells.
-    Compliance {
+named_values! {
+    pub enum Compliance {
         Compliant = "compliant",
         NonCompliant = "non_compliant",
-        /// Has not reported enough to tell.
         Unknown = "unknown",
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A device under management. When it was last seen is not here: heartbeats have a table of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Device {
+    pub id: DeviceId,
+    pub organization_id: OrganizationId,
+    pub user_id: Option<UserId>,
+    pub device_name: String,
+    pub platform: Platform,
+    pub agent_version: String,
+    pub os_version: Option<String>,
+    pub serial_number: Option<String>,
+    pub hostname: Option<String>,
+    pub status: Status,
+    pub enrolled_at: Time,
+    pub policy_id: Option<PolicyId>,
+    pub policy_version: Option<u64>,
+    pub vpn_ip: Ipv4Addr,
+    pub wireguard_public_key: Option<String>,
+    pub compliance: Compliance,
+    pub compliance_reasons: Vec<String>,
+    pub posture: Option<Posture>,
+    pub tags: Vec<String>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    /// Grows by one with each stored change; what `If-Match` is held against.
+    pub revision: u64,
+    /// SHA-256 of the device token; `None` once its credentials are revoked.
+    pub token_hash: Option<[u8; 32]>,
+    pub token_expires_at: Time,
+    pub enrollment_token_id: Option<EnrollmentTokenId>,
+}
 
-    #[test]
-    fn words_are_the_same_in_json_and_in_text() {
-        for platform in Platform::ALL {
-            assert_eq!(serde_json::to_string(platform).unwrap(), format!("\"{platform}\""));
-        }
-        assert_eq!(serde_json::from_str::<Compliance>("\"non_compliant\"").unwrap(), Compliance::NonCompliant);
-        assert!(serde_json::from_str::<Status>("\"Online\"").is_err());
-    }
+/// What a device reports of its own state. Members it does not report are unknown, not false.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Posture {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_encrypted: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passcode_set: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1024))]
+    pub passcode_length: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jailbroken: Option<bool>,
+    /// When the operating system was last updated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_update_at: Option<Time>,
 }

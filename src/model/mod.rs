@@ -1,3 +1,43 @@
-//! Plain records of what the appliance manages. A resource has the same name in every layer.
+//! Plain records, as they are stored and passed between the layers.
 
+pub mod audit;
+pub mod command;
 pub mod device;
+pub mod enrollment;
+pub mod organization;
+pub mod session;
+pub mod user;
+
+/// An enum whose values have a name in the contract: serde, JSON Schema, `Display`, `ALL` and `parse` from one list.
+macro_rules! named_values {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(
+            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+            schemars::JsonSchema,
+        )]
+        #[schemars(inline)]
+        pub enum $name {
+            $($(#[$value_doc])* #[serde(rename = $text)] $value),+
+        }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$value),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$value => $text),+ }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$value),)+ _ => None }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use named_values;

@@ -1,3 +1,235 @@
-//! What the appliance remembers.
+//! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
+pub mod audit;
+pub mod commands;
+pub mod devices;
+pub mod engine;
+pub mod enrollment_tokens;
+pub mod heartbeats;
+pub mod idempotency;
 pub mod index;
+pub mod memory;
+mod migrate;
+pub mod organizations;
+pub mod sessions;
+pub mod tables;
+#[cfg(test)]
+mod tests;
+pub mod users;
+pub mod write;
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use engine::{Direction, Engine, OpenError, Options, Snapshot};
+use heartbeats::Heartbeats;
+use memory::{Effect, Memory, facts};
+use tables::{AUDIT_HEADS, DEVICES, HEARTBEATS, KeyRange, META, ORGANIZATIONS, SESSIONS, SIGNING_KEYS, USERS};
+use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
+
+use crate::clock::Time;
+use crate::config::StoreConfig;
+use crate::error::Error;
+use crate::ids::{DeviceId, Ids, OrganizationId};
+
+/// Name in [`META`] of the latest time this appliance has lived through.
+const CLOCK_FLOOR: &str = "clock_floor";
+
+pub struct Store {
+    engine: Arc<Engine>,
+    memory: Arc<Memory>,
+    heartbeats: Heartbeats,
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    failed: watch::Receiver<bool>,
+    writer: std::thread::JoinHandle<()>,
+}
+
+impl Store {
+    /// Opens the data file, or makes it, and reads into memory what is kept there.
+    ///
+    /// # Errors
+    /// What is wrong with the file and what to do; the file is then as it was.
+    pub fn open(path: &Path, config: &StoreConfig, ids: Arc<Ids>) -> Result<Self, StoreError> {
+        let options = Options {
+            cache_bytes: usize::try_from(config.cache).unwrap_or(usize::MAX),
+            verify_up_to_bytes: config.verify_at_start,
+        };
+        let engine = Engine::open(path, options, migrate::accept)?;
+        let space = space_watch(path, config.min_free);
+        Self::start(engine, ids, space)
+    }
+
+    fn start(engine: Engine, ids: Arc<Ids>, space: Box<dyn FnMut() -> bool + Send>) -> Result<Self, StoreError> {
+        migrate::prepare(&engine)?;
+        let memory = Arc::new(Memory::default());
+        load(&engine.snapshot().map_err(Error::from)?, &memory, &ids)?;
+        let engine = Arc::new(engine);
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (failing, failed) = watch::channel(false);
+        let writer = Writer { engine: engine.clone(), memory: memory.clone(), ids, jobs: queue, space };
+        let keep = engine.clone();
+        let writer = std::thread::Builder::new().name("zero-writer".into()).spawn(move || {
+            if writer.run().is_err() {
+                // Closing a database whose disk fails would write to it once more.
+                std::mem::forget(keep);
+                failing.send_replace(true);
+            }
+        });
+        let writer = writer.map_err(|cause| Error::Internal(format!("no thread for the writer: {cause}")))?;
+        Ok(Self { engine, memory, heartbeats: Heartbeats::default(), jobs, failed, writer })
+    }
+
+    /// What is committed now. Keep it short: while it lives, no page it sees is used again.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(self.engine.snapshot()?)
+    }
+
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Runs `change` in the next commit and returns its value once that is on disk.
+    ///
+    /// `change` may run several times; only its last run counts. One operation makes one write, which is also what an
+    /// `Idempotency-Key` remembers.
+    ///
+    /// # Errors
+    /// What `change` refused with; unavailable when the disk failed.
+    pub async fn write<T, F>(&self, stamp: Stamp, change: F) -> Result<T, Error>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: Fn(&mut Tx) -> Result<Audited<T>, Error> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(Change { stamp, change, value: None, answer });
+        self.jobs.send(job).await.map_err(|_| write::unwritable())?;
+        answered.await.map_err(|_| write::unwritable())?
+    }
+
+    /// Notes that the device was heard of; written later, together with others.
+    pub fn seen(&self, organization: OrganizationId, device: DeviceId, now: Time) {
+        if memory::write(&self.memory.fleet(organization)).touch(device, now) {
+            self.heartbeats.note(organization, device, now);
+        }
+    }
+
+    /// Writes the heartbeats noted since the last time, and how late it is.
+    pub async fn flush_heartbeats(&self, stamp: Stamp) -> Result<(), Error> {
+        let noted = self.heartbeats.take();
+        self.write(stamp, move |tx| heartbeats::store(tx, &noted)).await
+    }
+
+    /// Becomes true when the disk has failed: nothing can be written any more.
+    pub fn failed(&self) -> watch::Receiver<bool> {
+        self.failed.clone()
+    }
+
+    /// The latest time known to have passed.
+    pub fn clock_floor(&self) -> Result<Time, Error> {
+        let snapshot = self.snapshot()?;
+        let mut floor = META.get(&snapshot, &CLOCK_FLOOR.into())?.map_or(0, u64::cast_signed);
+        AUDIT_HEADS.scan(&snapshot, KeyRange::all(), Direction::Ascending, |_, head| {
+            floor = floor.max(head.timestamp.unix());
+            ControlFlow::Continue(())
+        })?;
+        Ok(Time::from_unix(floor))
+    }
+
+    pub fn traffic(&self) -> engine::Traffic {
+        self.engine.traffic()
+    }
+
+    /// Waits for the last commit and closes the file.
+    pub fn close(self) {
+        drop(self.jobs);
+        if self.writer.join().is_err() {
+            tracing::error!("the writer panicked");
+        }
+        if *self.failed.borrow() {
+            std::mem::forget(self.engine);
+            return;
+        }
+        if let Ok(engine) = Arc::try_unwrap(self.engine)
+            && let Err(error) = engine.close()
+        {
+            tracing::error!(%error, "the database could not be closed in order");
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Read(#[from] Error),
+}
+
+fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
+    let mut effects = Vec::new();
+    let each = Direction::Ascending;
+    ORGANIZATIONS.scan(snapshot, KeyRange::all(), each, |_, organization| {
+        effects.push(Effect::Organization(organization));
+        ControlFlow::Continue(())
+    })?;
+    USERS.scan(snapshot, KeyRange::all(), each, |_, user| {
+        effects.push(Effect::User(user));
+        ControlFlow::Continue(())
+    })?;
+    SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {
+        effects.push(Effect::Session(session));
+        ControlFlow::Continue(())
+    })?;
+    let mut keys = Vec::new();
+    SIGNING_KEYS.scan(snapshot, KeyRange::all(), each, |_, key| {
+        keys.push(key);
+        ControlFlow::Continue(())
+    })?;
+    keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
+    effects.push(Effect::SigningKeys(keys));
+    memory.apply(effects);
+    load_fleets(snapshot, memory, ids)
+}
+
+fn load_fleets(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
+    let mut seen: HashMap<DeviceId, Time> = HashMap::new();
+    HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |(_, device), time| {
+        seen.insert(device, Time::from_unix(time));
+        ControlFlow::Continue(())
+    })?;
+    let mut builders: HashMap<OrganizationId, index::Builder> = HashMap::new();
+    DEVICES.scan(snapshot, KeyRange::all(), Direction::Ascending, |(organization, id), device| {
+        ids.start_after(id.as_bytes());
+        builders.entry(organization).or_default().add(&facts(&device, seen.get(&id).copied()));
+        ControlFlow::Continue(())
+    })?;
+    for (organization, builder) in builders {
+        memory.adopt_fleet(organization, builder.build());
+    }
+    Ok(())
+}
+
+/// Tells whether less than `min_free` bytes are left where the data lies; looks at most once a second.
+fn space_watch(path: &Path, min_free: u64) -> Box<dyn FnMut() -> bool + Send> {
+    let directory = path.parent().unwrap_or(path).to_owned();
+    let mut looked: Option<(Instant, bool)> = None;
+    Box::new(move || match looked {
+        Some((when, is_low)) if when.elapsed() < Duration::from_secs(1) => is_low,
+        before => {
+            let free = rustix::fs::statvfs(&directory).map(|stat| stat.f_bavail * stat.f_frsize);
+            let is_low = free.is_ok_and(|free| free < min_free);
+            if is_low && !before.is_some_and(|(_, was_low)| was_low) {
+                tracing::error!(path = %directory.display(), ?free, min_free, "the disk is nearly full");
+            }
+            looked = Some((Instant::now(), is_low));
+            is_low
+        }
+    })
+}

@@ -1,1 +1,8 @@
-fn main() {}
+//! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
+
+mod contract;
+mod devices;
+mod process;
+mod requests;
+mod server;
+mod structure;

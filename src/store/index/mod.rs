@@ -172,6 +172,17 @@ impl Fleet {
         self.matching(filter).len()
     }
 
+    /// How many devices enrolled from `from` until before `to`, by the time in their ids.
+    pub fn enrolled_between(&self, from: Time, to: Time) -> u64 {
+        let first = |time: Time| {
+            let millis = u64::try_from(time.unix()).unwrap_or(0).saturating_mul(1000);
+            let mut id = [0; 16];
+            id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+            number(self.ids.partition_point(|other| *other < DeviceId::from_bytes(id)))
+        };
+        self.live.range_cardinality(first(from)..first(to))
+    }
+
     /// Those that match, in order of creation.
     pub fn ids(&self, filter: &Filter) -> impl Iterator<Item = DeviceId> {
         self.matching(filter).into_owned().into_iter().map(|slot| self.ids[slot as usize])

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use roaring::RoaringBitmap;
 
-/// Up to this many slots are kept as a sorted list. A bitmap costs about 150 bytes before its first bit, and 50
-/// more for each 65,536 slots that it reaches into: too much for every user and every rare trigram. Low in tests, so that they cross it.
+/// Up to this many slots are kept as a sorted list. A bitmap costs about 150 bytes before its first bit, and 50 more
+/// for each 65,536 slots that it reaches into: too much for every user and every rare trigram. Low in tests, so that
+/// they cross it.
 const FEW: usize = if cfg!(test) { 4 } else { 256 };
 
 /// So many unsorted slots are worth a bit for every slot there is. Low in tests, so that both ways are taken.

@@ -318,3 +318,15 @@ fn ids_out_of_order_find_their_place() {
     let page = fleet.page(&Filter::default(), Sort::default(), 1, 2);
     assert_eq!(page, Page { total: 4, ids: vec![id(25), id(10)] });
 }
+
+/// The dashboard's enrolments of a day have those of its neighbours, or miss the first or the last.
+#[test]
+fn enrolments_are_counted_by_the_time_in_the_id() {
+    let mut fleet = Fleet::default();
+    for (n, millis) in [99_999u128, 100_000, 150_000, 199_999, 200_000].into_iter().enumerate() {
+        fleet.upsert(&device("a").facts(id(millis << 80 | n as u128)));
+    }
+    let count = |from, to| fleet.enrolled_between(Time::from_unix(from), Time::from_unix(to));
+    assert_eq!([count(100, 200), count(0, 100), count(200, 300), count(0, 201)], [3, 1, 1, 5]);
+    assert_eq!([count(200, 100), count(-5, 0), count(300, i64::MAX)], [0, 0, 0]);
+}

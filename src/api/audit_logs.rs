@@ -1,0 +1,110 @@
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::paging::{first, page_of, size, window};
+use crate::clock::Time;
+use crate::domain::Services;
+use crate::domain::audit::AuditFilter;
+use crate::domain::authz::Permission::AuditView;
+use crate::domain::op::Op;
+use crate::error::Error;
+use crate::http::extract::Query;
+use crate::http::respond::{Json, Page};
+use crate::http::route::{Access, RateClass, Route};
+use crate::ids::{AuditId, OrganizationId, RequestId};
+use crate::model::audit::{ActorType, AuditEntry, AuditResult};
+
+pub fn routes() -> Vec<Route> {
+    vec![Route::get("/audit-logs", Access::needs(AuditView), RateClass::Standard, list)]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogQuery {
+    #[serde(default = "first")]
+    #[schemars(range(min = 1))]
+    page: u64,
+    #[serde(default = "size")]
+    #[schemars(range(min = 1, max = 100))]
+    page_size: u64,
+    from: Option<Time>,
+    /// Exclusive.
+    to: Option<Time>,
+    /// An action, or with a dot at its end all that start with it: `auth.`.
+    #[schemars(length(max = 100))]
+    action: Option<String>,
+    #[schemars(length(max = 100))]
+    actor_id: Option<String>,
+    #[schemars(length(max = 100))]
+    resource_type: Option<String>,
+    #[schemars(length(max = 100))]
+    resource_id: Option<String>,
+    result: Option<AuditResult>,
+    source_ip: Option<IpAddr>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct EntryView {
+    id: AuditId,
+    /// Counts from 1 within the organization, without gaps.
+    seq: u64,
+    timestamp: Time,
+    organization_id: OrganizationId,
+    actor: ActorView,
+    action: String,
+    resource: Option<ResourceView>,
+    details: Map<String, Value>,
+    source_ip: Option<IpAddr>,
+    request_id: Option<RequestId>,
+    result: AuditResult,
+    /// SHA-256 over the hash before it and this entry.
+    hash: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ActorView {
+    #[serde(rename = "type")]
+    kind: ActorType,
+    id: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ResourceView {
+    #[serde(rename = "type")]
+    kind: String,
+    id: String,
+    name: Option<String>,
+}
+
+impl From<AuditEntry> for EntryView {
+    fn from(entry: AuditEntry) -> Self {
+        let actor = ActorView { kind: entry.actor.kind, id: entry.actor.id, name: entry.actor.name };
+        let resource = entry.resource.map(|r| ResourceView { kind: r.kind, id: r.id, name: r.name });
+        Self {
+            id: entry.id,
+            seq: entry.seq,
+            timestamp: entry.timestamp,
+            organization_id: entry.organization_id,
+            actor,
+            action: entry.action,
+            resource,
+            details: entry.details,
+            source_ip: entry.source_ip,
+            request_id: entry.request_id,
+            result: entry.result,
+            hash: entry.hash,
+        }
+    }
+}
+
+async fn list(services: &Services, op: Op, Query(query): Query<LogQuery>) -> Result<Json<Page<EntryView>>, Error> {
+    let LogQuery { page, page_size, from, to, action, actor_id, resource_type, resource_id, result, source_ip } = query;
+    let filter = AuditFilter { from, to, action, actor_id, resource_type, resource_id, result, source_ip };
+    let (offset, limit) = window(page, page_size);
+    let (total, found) = services.audit_log(&op, filter, offset, limit).await?;
+    Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
+}

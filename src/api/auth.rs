@@ -1,0 +1,200 @@
+use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::paging::{PageQuery, page_of, window};
+use crate::clock::Time;
+use crate::domain::Services;
+use crate::domain::op::Op;
+use crate::error::Error;
+use crate::http::extract::{self, IfMatch, Path, Query, UserAgent};
+use crate::http::respond::{Json, NoContent, Page, Tag, Tagged};
+use crate::http::route::{Access, RateClass, Route};
+use crate::ids::{OrganizationId, SessionId, UserId};
+use crate::model::session::Session;
+use crate::model::user::{User, UserStatus};
+
+pub fn routes() -> Vec<Route> {
+    use Access::{Public, SignedIn};
+    use RateClass::Standard;
+    vec![
+        Route::post("/auth/login", Public, Standard, log_in),
+        Route::post("/auth/refresh", Public, Standard, refresh),
+        Route::post("/auth/logout", SignedIn, Standard, log_out),
+        Route::get("/auth/me", SignedIn, Standard, me),
+        Route::put("/auth/me", SignedIn, Standard, change_me),
+        Route::post("/auth/password", SignedIn, Standard, change_password),
+        Route::get("/auth/sessions", SignedIn, Standard, sessions),
+        Route::delete("/auth/sessions/{id}", SignedIn, Standard, end_session),
+    ]
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogIn {
+    #[schemars(length(max = 254))]
+    email: String,
+    #[schemars(length(max = 1024))]
+    password: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct LoggedIn {
+    token: String,
+    refresh_token: String,
+    /// Seconds that `token` is good for.
+    expires_in: u64,
+    token_type: &'static str,
+    user: LoggedInUser,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct LoggedInUser {
+    id: UserId,
+    email: String,
+    name: String,
+    role: String,
+    organization_id: OrganizationId,
+}
+
+async fn log_in(
+    services: &Services,
+    op: Op,
+    extract::Json(new): extract::Json<LogIn>,
+    UserAgent(agent): UserAgent,
+) -> Result<Json<LoggedIn>, Error> {
+    let signed_in = services.log_in(&op, &new.email, &new.password, agent).await?;
+    let User { id, email, name, role, organization_id, .. } = signed_in.user;
+    Ok(Json(LoggedIn {
+        token: signed_in.token,
+        refresh_token: signed_in.refresh_token,
+        expires_in: signed_in.expires_in,
+        token_type: "Bearer",
+        user: LoggedInUser { id, email, name, role, organization_id },
+    }))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    #[schemars(length(max = 256))]
+    refresh_token: String,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Refreshed {
+    token: String,
+    refresh_token: String,
+    expires_in: u64,
+}
+
+async fn refresh(
+    services: &Services,
+    op: Op,
+    extract::Json(Refresh { refresh_token }): extract::Json<Refresh>,
+) -> Result<Json<Refreshed>, Error> {
+    let renewed = services.refresh(&op, &refresh_token).await?;
+    let (token, refresh_token) = (renewed.token, renewed.refresh_token);
+    Ok(Json(Refreshed { token, refresh_token, expires_in: renewed.expires_in }))
+}
+
+async fn log_out(services: &Services, op: Op) -> Result<NoContent, Error> {
+    services.log_out(&op).await.map(|()| NoContent)
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct UserView {
+    id: UserId,
+    organization_id: OrganizationId,
+    email: String,
+    name: String,
+    role: String,
+    status: UserStatus,
+    device_count: u64,
+    last_login: Option<Time>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl UserView {
+    pub fn new(user: User, device_count: u64) -> Self {
+        let User { id, organization_id, email, name, role, status, last_login, created_at, updated_at, .. } = user;
+        Self { id, organization_id, email, name, role, status, device_count, last_login, created_at, updated_at }
+    }
+}
+
+fn tagged(services: &Services, user: User) -> Tagged<Json<UserView>> {
+    let device_count = services.device_count(user.organization_id, user.id);
+    let seen = user.last_login.map_or(0, Time::unix);
+    let volatile = seen.wrapping_mul(1 << 20).wrapping_add(device_count.cast_signed());
+    let tag = Tag { revision: user.revision, volatile };
+    Tagged { tag, answer: Json(UserView::new(user, device_count)) }
+}
+
+async fn me(services: &Services, op: Op) -> Result<Tagged<Json<UserView>>, Error> {
+    Ok(tagged(services, services.me(&op)?))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeMe {
+    #[schemars(length(min = 1, max = 200))]
+    name: String,
+}
+
+async fn change_me(
+    services: &Services,
+    op: Op,
+    IfMatch(revision): IfMatch,
+    extract::Json(change): extract::Json<ChangeMe>,
+) -> Result<Tagged<Json<UserView>>, Error> {
+    Ok(tagged(services, services.rename_me(&op, change.name, revision).await?))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangePassword {
+    #[schemars(length(max = 1024))]
+    current_password: String,
+    new_password: String,
+}
+
+async fn change_password(
+    services: &Services,
+    op: Op,
+    extract::Json(change): extract::Json<ChangePassword>,
+) -> Result<NoContent, Error> {
+    services.change_password(&op, &change.current_password, &change.new_password).await.map(|()| NoContent)
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SessionView {
+    id: SessionId,
+    /// The session that asks.
+    current: bool,
+    source_ip: IpAddr,
+    user_agent: Option<String>,
+    created_at: Time,
+    last_used_at: Time,
+    expires_at: Time,
+}
+
+async fn sessions(
+    services: &Services,
+    op: Op,
+    Query(PageQuery { page, page_size }): Query<PageQuery>,
+) -> Result<Json<Page<SessionView>>, Error> {
+    let current = op.user()?.session_id;
+    let (offset, limit) = window(page, page_size);
+    let (total, found) = services.my_sessions(&op, offset, limit)?;
+    let view = |session: Session| {
+        let Session { id, source_ip, user_agent, created_at, last_used_at, expires_at, .. } = session;
+        SessionView { id, current: id == current, source_ip, user_agent, created_at, last_used_at, expires_at }
+    };
+    Ok(Json(page_of(page, page_size, total, found.into_iter().map(view).collect())))
+}
+
+async fn end_session(services: &Services, op: Op, Path(id): Path<SessionId>) -> Result<NoContent, Error> {
+    services.end_my_session(&op, id).await.map(|()| NoContent)
+}

@@ -1,0 +1,342 @@
+use std::net::Ipv4Addr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::paging::{first, page_of, size, window};
+use crate::clock::Time;
+use crate::domain::Services;
+use crate::domain::authz::Permission::{DevicesActions, DevicesDelete, DevicesEdit, DevicesEnroll, DevicesView};
+use crate::domain::bulk::{BulkAction, BulkResult, Selection};
+use crate::domain::devices::{DeviceChange, Seen};
+use crate::domain::enrollment::NewDevice;
+use crate::domain::op::Op;
+use crate::error::Error;
+use crate::http::extract::{self, IfMatch, Path, Query};
+use crate::http::respond::{Created, Json, NoContent, Page, Tag, Tagged};
+use crate::http::route::{Access, RateClass, Route};
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
+use crate::model::device::{Compliance, Platform, Posture, Status};
+use crate::store::index::{Filter, Sort, SortKey};
+
+pub fn routes() -> Vec<Route> {
+    use RateClass::Standard;
+    vec![
+        Route::get("/devices", Access::needs_or_own(DevicesView), Standard, list),
+        Route::post("/devices/enroll", Access::needs(DevicesEnroll), Standard, enroll),
+        Route::post("/devices/bulk", Access::needs(DevicesActions), Standard, bulk),
+        Route::get("/devices/{id}", Access::needs_or_own_or_device(DevicesView), Standard, get),
+        Route::patch("/devices/{id}", Access::needs_or_own(DevicesEdit), Standard, change),
+        Route::delete("/devices/{id}", Access::needs(DevicesDelete), Standard, delete),
+        Route::put("/devices/{id}/status", Access::needs_or_own_or_device(DevicesActions), Standard, set_status),
+    ]
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DeviceView {
+    id: DeviceId,
+    organization_id: OrganizationId,
+    user_id: Option<UserId>,
+    device_name: String,
+    platform: Platform,
+    agent_version: String,
+    os_version: Option<String>,
+    serial_number: Option<String>,
+    hostname: Option<String>,
+    status: Status,
+    last_seen: Option<Time>,
+    enrolled_at: Time,
+    policy_id: Option<PolicyId>,
+    policy_version: Option<u64>,
+    vpn_ip: Ipv4Addr,
+    wireguard_public_key: Option<String>,
+    compliance: Compliance,
+    compliance_reasons: Vec<String>,
+    posture: Option<Posture>,
+    tags: Vec<String>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl From<Seen> for DeviceView {
+    fn from(Seen { device, last_seen }: Seen) -> Self {
+        Self {
+            id: device.id,
+            organization_id: device.organization_id,
+            user_id: device.user_id,
+            device_name: device.device_name,
+            platform: device.platform,
+            agent_version: device.agent_version,
+            os_version: device.os_version,
+            serial_number: device.serial_number,
+            hostname: device.hostname,
+            status: device.status,
+            last_seen,
+            enrolled_at: device.enrolled_at,
+            policy_id: device.policy_id,
+            policy_version: device.policy_version,
+            vpn_ip: device.vpn_ip,
+            wireguard_public_key: device.wireguard_public_key,
+            compliance: device.compliance,
+            compliance_reasons: device.compliance_reasons,
+            posture: device.posture,
+            tags: device.tags,
+            created_at: device.created_at,
+            updated_at: device.updated_at,
+        }
+    }
+}
+
+fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
+    let tag = Tag { revision: seen.device.revision, volatile: seen.last_seen.map_or(0, Time::unix) };
+    Tagged { tag, answer: Json(seen.into()) }
+}
+
+/// Which devices, as a query or as a bulk action's filter.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListQuery {
+    #[serde(default = "first")]
+    #[schemars(range(min = 1))]
+    page: u64,
+    #[serde(default = "size")]
+    #[schemars(range(min = 1, max = 100))]
+    page_size: u64,
+    sort: Option<SortBy>,
+    status: Option<Status>,
+    platform: Option<Platform>,
+    user_id: Option<UserId>,
+    policy_id: Option<PolicyId>,
+    group_id: Option<GroupId>,
+    compliance: Option<Compliance>,
+    /// Part of the name, the hostname or the serial number, in whatever case.
+    #[schemars(length(max = 200))]
+    q: Option<String>,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[schemars(inline)]
+enum SortBy {
+    #[serde(rename = "created_at")]
+    CreatedAt,
+    #[serde(rename = "-created_at")]
+    NewestFirst,
+    #[serde(rename = "last_seen")]
+    LastSeen,
+    #[serde(rename = "-last_seen")]
+    LastSeenFirst,
+    #[serde(rename = "device_name")]
+    DeviceName,
+    #[serde(rename = "-device_name")]
+    DeviceNameDescending,
+}
+
+impl From<SortBy> for Sort {
+    fn from(by: SortBy) -> Self {
+        let (key, descending) = match by {
+            SortBy::CreatedAt => (SortKey::CreatedAt, false),
+            SortBy::NewestFirst => (SortKey::CreatedAt, true),
+            SortBy::LastSeen => (SortKey::LastSeen, false),
+            SortBy::LastSeenFirst => (SortKey::LastSeen, true),
+            SortBy::DeviceName => (SortKey::DeviceName, false),
+            SortBy::DeviceNameDescending => (SortKey::DeviceName, true),
+        };
+        Self { key, descending }
+    }
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FilterBody {
+    status: Option<Status>,
+    platform: Option<Platform>,
+    user_id: Option<UserId>,
+    policy_id: Option<PolicyId>,
+    group_id: Option<GroupId>,
+    compliance: Option<Compliance>,
+    #[schemars(length(max = 200))]
+    q: Option<String>,
+}
+
+impl From<FilterBody> for Filter {
+    fn from(from: FilterBody) -> Self {
+        Self {
+            statuses: from.status.into_iter().collect(),
+            platforms: from.platform.into_iter().collect(),
+            compliances: from.compliance.into_iter().collect(),
+            users: from.user_id.into_iter().collect(),
+            policies: from.policy_id.into_iter().collect(),
+            groups: from.group_id.into_iter().collect(),
+            text: from.q.unwrap_or_default(),
+        }
+    }
+}
+
+async fn list(services: &Services, op: Op, Query(query): Query<ListQuery>) -> Result<Json<Page<DeviceView>>, Error> {
+    let ListQuery { page, page_size, sort, status, platform, user_id, policy_id, group_id, compliance, q } = query;
+    let filter = FilterBody { status, platform, user_id, policy_id, group_id, compliance, q }.into();
+    let (offset, limit) = window(page, page_size);
+    let (total, found) = services.devices(&op, filter, sort.map(Into::into).unwrap_or_default(), offset, limit)?;
+    Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
+}
+
+async fn get(services: &Services, op: Op, Path(id): Path<DeviceId>) -> Result<Tagged<Json<DeviceView>>, Error> {
+    services.device(&op, id).map(tagged)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EnrollDevice {
+    #[schemars(length(min = 1, max = 200))]
+    device_name: String,
+    platform: Platform,
+    #[schemars(length(min = 1, max = 64))]
+    agent_version: String,
+    #[schemars(length(max = 64))]
+    os_version: Option<String>,
+    #[schemars(length(min = 1, max = 128))]
+    serial_number: Option<String>,
+    #[schemars(length(max = 253))]
+    hostname: Option<String>,
+    /// A PKCS #10 signing request in PEM: the answer then has a client certificate.
+    #[schemars(length(max = 16384))]
+    csr: Option<String>,
+    #[schemars(length(max = 64))]
+    wireguard_public_key: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct EnrolledDevice {
+    #[serde(flatten)]
+    device: DeviceView,
+    /// Shown only here.
+    device_token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_certificate: Option<String>,
+}
+
+async fn enroll(
+    services: &Services,
+    op: Op,
+    extract::Json(new): extract::Json<EnrollDevice>,
+) -> Result<Created<EnrolledDevice>, Error> {
+    let EnrollDevice { device_name, platform, agent_version, os_version, serial_number, hostname, .. } = new;
+    let (csr, wireguard_public_key) = (new.csr, new.wireguard_public_key);
+    let new = NewDevice {
+        device_name,
+        platform,
+        agent_version,
+        os_version,
+        serial_number,
+        hostname,
+        csr,
+        wireguard_public_key,
+    };
+    let enrolled = services.enroll(&op, new).await?;
+    Ok(Created {
+        location: format!("/api/v1/devices/{}", enrolled.device.id),
+        resource: EnrolledDevice {
+            device: Seen { device: enrolled.device, last_seen: None }.into(),
+            device_token: enrolled.device_token,
+            certificate: enrolled.certificate,
+            ca_certificate: enrolled.ca_certificate,
+        },
+    })
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeDevice {
+    #[schemars(length(min = 1, max = 200))]
+    device_name: Option<String>,
+    /// `null` takes the device from its user.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<UserId>")]
+    user_id: Option<Option<UserId>>,
+    #[schemars(length(max = 50), inner(length(min = 1, max = 64)))]
+    tags: Option<Vec<String>>,
+}
+
+/// Tells a member that is `null` from one that is not there.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<UserId>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+async fn change(
+    services: &Services,
+    op: Op,
+    Path(id): Path<DeviceId>,
+    IfMatch(revision): IfMatch,
+    extract::Json(change): extract::Json<ChangeDevice>,
+) -> Result<Tagged<Json<DeviceView>>, Error> {
+    let ChangeDevice { device_name, user_id, tags } = change;
+    services.change_device(&op, id, DeviceChange { device_name, user_id, tags }, revision).await.map(tagged)
+}
+
+async fn delete(
+    services: &Services,
+    op: Op,
+    Path(id): Path<DeviceId>,
+    IfMatch(revision): IfMatch,
+) -> Result<NoContent, Error> {
+    services.delete_device(&op, id, revision).await.map(|()| NoContent)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct NewStatus {
+    status: Status,
+}
+
+async fn set_status(
+    services: &Services,
+    op: Op,
+    Path(id): Path<DeviceId>,
+    extract::Json(NewStatus { status }): extract::Json<NewStatus>,
+) -> Result<Tagged<Json<DeviceView>>, Error> {
+    services.set_status(&op, id, status).await.map(tagged)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Bulk {
+    action: BulkAction,
+    /// Which devices; either this or `filter`.
+    #[schemars(length(min = 1, max = 1000))]
+    ids: Option<Vec<DeviceId>>,
+    filter: Option<FilterBody>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct BulkView {
+    results: Vec<BulkItem>,
+    succeeded: usize,
+    failed: usize,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct BulkItem {
+    id: DeviceId,
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+async fn bulk(
+    services: &Services,
+    op: Op,
+    extract::Json(Bulk { action, ids, filter }): extract::Json<Bulk>,
+) -> Result<Json<BulkView>, Error> {
+    let selection = match (ids, filter) {
+        (Some(ids), None) => Selection::Ids(ids),
+        (None, Some(filter)) => Selection::Filter(filter.into()),
+        _ => return Err(Error::field("ids", "or filter is required, and not both")),
+    };
+    let results = services.bulk(&op, action, selection).await?;
+    let failed = results.iter().filter(|result| result.error.is_some()).count();
+    let succeeded = results.len() - failed;
+    let item = |BulkResult { id, error }: BulkResult| BulkItem { id, ok: error.is_none(), error };
+    Ok(Json(BulkView { results: results.into_iter().map(item).collect(), succeeded, failed }))
+}

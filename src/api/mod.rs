@@ -1,0 +1,30 @@
+//! The v1 API: wire types and thin handlers, one file a resource.
+
+mod audit_logs;
+mod auth;
+mod commands;
+mod devices;
+mod enrollment_tokens;
+mod health;
+mod paging;
+mod setup;
+mod stats;
+
+use crate::http::route::Route;
+
+/// Every route of the appliance.
+pub fn routes() -> Vec<Route> {
+    [
+        health::routes(),
+        setup::routes(),
+        auth::routes(),
+        devices::routes(),
+        commands::routes(),
+        enrollment_tokens::routes(),
+        audit_logs::routes(),
+        stats::routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

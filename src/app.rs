@@ -1,0 +1,233 @@
+//! Builds everything, starts it in order, and ends it in reverse. The only place that wires.
+
+use std::fs::{File, TryLockError};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api;
+use crate::clock::{Clock, SystemClock, Time};
+use crate::config::{Config, Secret};
+use crate::domain::setup::NewAppliance;
+use crate::domain::{DeviceCertificate, IssueCertificate, Services, setup};
+use crate::error::Error;
+use crate::http::dispatch::Dispatch;
+use crate::http::limits::Limits;
+use crate::http::openapi::document;
+use crate::http::router::Router;
+use crate::ids::Ids;
+use crate::net::listener::Listener;
+use crate::net::serve::{self, Peer};
+use crate::net::tls::device_ca::{CsrError, DeviceCa};
+use crate::net::tls::local_ca::LocalCa;
+use crate::store::Store;
+use crate::tasks;
+
+/// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
+const RENEWAL: Duration = Duration::from_secs(60 * 60);
+
+/// Why the appliance does not start, or had to stop; says what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+fn failed(cause: impl std::fmt::Display) -> StartError {
+    StartError(cause.to_string())
+}
+
+/// What whoever started the appliance needs to know.
+pub struct Started {
+    /// `https://HOST:PORT`.
+    pub url: String,
+    pub setup_code: Option<String>,
+    pub ca_fingerprint: String,
+    pub ca_path: PathBuf,
+}
+
+pub struct App {
+    started: Started,
+    services: Arc<Services>,
+    dispatch: Arc<Dispatch>,
+    ca: Arc<LocalCa>,
+    listener: Listener,
+    limits: serve::Limits,
+    heartbeat_flush: Duration,
+    clock: Arc<dyn Clock>,
+    lock: File,
+}
+
+impl App {
+    /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
+    pub async fn start(config: Config, clock: Arc<SystemClock>) -> Result<Self, StartError> {
+        let floor = clock.clone();
+        Self::start_with(config, clock, move |time| floor.raise_floor(time)).await
+    }
+
+    /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
+    pub async fn start_with(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        raise_floor: impl FnOnce(Time),
+    ) -> Result<Self, StartError> {
+        let data_dir = config.server.data_dir.clone();
+        let lock = lock(&data_dir)?;
+        let ids = Arc::new(Ids::new(clock.clone()));
+        let store = Store::open(&data_dir.join("zero.redb"), &config.store, ids.clone()).map_err(failed)?;
+        raise_floor(store.clock_floor().map_err(failed)?);
+
+        let tls_dir = data_dir.join("tls");
+        let names: Vec<String> = config.server.names.iter().map(ToString::to_string).collect();
+        let ca = Arc::new(LocalCa::open(&tls_dir, &names, clock.now()).map_err(failed)?);
+        let device_ca = DeviceCa::open(&tls_dir, clock.now()).map_err(failed)?;
+
+        let listener = Listener::bind(config.server.listen).await.map_err(|error| {
+            failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
+        })?;
+        let host = names.first().map_or("localhost", String::as_str);
+        let url = format!("https://{host}:{}", listener.address().port());
+
+        let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
+        let services = Arc::new(services);
+        let own_names = ca.clone();
+        let dispatch = Dispatch {
+            services: services.clone(),
+            router: Router::new(api::routes()),
+            limits: Limits::new(&config.limits, clock.clone()),
+            clock: clock.clone(),
+            ids,
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            is_own_name: Box::new(move |host| own_names.names().contains(host)),
+        };
+        let started = Started {
+            url,
+            setup_code: services.setup_code().map(Into::into),
+            ca_fingerprint: ca.authority().fingerprint(),
+            ca_path: tls_dir.join("ca.pem"),
+        };
+        let limits = serve::Limits {
+            connections: config.server.connections as usize,
+            connections_per_address: config.server.connections_per_address as usize,
+            grace: config.server.drain,
+            ..serve::Limits::default()
+        };
+        let heartbeat_flush = config.store.heartbeat_flush;
+        let dispatch = Arc::new(dispatch);
+        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, clock, lock })
+    }
+
+    pub fn started(&self) -> &Started {
+        &self.started
+    }
+
+    /// Whether writes can be committed; for the watchdog, while [`App::run_until`] owns the app.
+    pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let services = self.services.clone();
+        move || services.is_healthy()
+    }
+
+    /// Serves until `shutdown`, then lets requests under way finish and closes the data file.
+    ///
+    /// # Errors
+    /// When the disk has failed: nothing can be written any more, and the next start examines the file.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, clock, lock, .. } = self;
+        let mut tasks = tasks::start(&services, heartbeat_flush);
+        tasks.spawn(renew(ca.clone(), clock));
+        let mut disk = services.store.failed();
+        let stop = async {
+            tokio::select! {
+                () = shutdown => {}
+                _ = disk.wait_for(|failed| *failed) => {}
+            }
+            services.drain();
+        };
+        let answer = dispatch.clone();
+        let answer = move |request, peer: Peer| {
+            let dispatch = answer.clone();
+            async move { dispatch.answer(request, peer.address).await }
+        };
+        serve::run(listener, ca.tls(), answer, limits, stop).await;
+
+        tasks.shutdown().await;
+        if *disk.borrow() {
+            return Err(failed("the data could not be written; the log says why. Check the disk, then start again"));
+        }
+        services.write_heartbeats().await.map_err(failed)?;
+        drop(dispatch);
+        match Arc::try_unwrap(services) {
+            Ok(services) => services.store.close(),
+            Err(_) => tracing::debug!("the data file is closed by the end of the process"),
+        }
+        drop(lock);
+        Ok(())
+    }
+}
+
+async fn renew(ca: Arc<LocalCa>, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        match ca.renew(clock.now()) {
+            Ok(true) => tracing::info!("the server certificate was made anew"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the server certificate could not be renewed: the old one serves on"),
+        }
+    }
+}
+
+fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
+    Box::new(move |csr, device, organization, now| match ca.issue(csr, device, organization, now) {
+        Ok(issued) => Ok(DeviceCertificate { certificate_pem: issued.certificate_pem, ca_pem: issued.ca_pem }),
+        Err(CsrError::Failed(error)) => Err(Error::internal(error)),
+        Err(error) => Err(Error::field("csr", error.to_string())),
+    })
+}
+
+/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
+fn lock(data_dir: &Path) -> Result<File, StartError> {
+    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
+    let path = data_dir.join("zero.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
+    }
+}
+
+/// The first organization and its administrator, for `zero init`.
+pub struct FirstAdmin {
+    pub organization: String,
+    pub name: String,
+    pub email: String,
+    pub password: Secret,
+}
+
+/// Sets a data directory up without serving it.
+pub fn initialise(config: Config, new: FirstAdmin) -> Result<(), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let _lock = lock(&config.server.data_dir)?;
+    let ids = Arc::new(Ids::new(clock.clone()));
+    let store = Store::open(&config.server.data_dir.join("zero.redb"), &config.store, ids).map_err(failed)?;
+    let password = new.password.expose().to_owned();
+    let new = NewAppliance { organization: new.organization, name: new.name, email: new.email, password };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
+    let made = runtime.block_on(setup::initialise(&store, new, clock.now()));
+    store.close();
+    match made {
+        Ok(_) => Ok(()),
+        Err(Error::Invalid(errors)) => {
+            Err(failed(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The OpenAPI document, without a server.
+pub fn openapi() -> serde_json::Value {
+    document(&api::routes())
+}

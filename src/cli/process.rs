@@ -1,0 +1,49 @@
+//! What a process sets up for itself before it touches data or accepts connections.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
+
+/// Makes the data directory, and whatever this process creates from now on, readable by its owner only.
+///
+/// # Errors
+/// What is wrong with the path, as a sentence.
+pub(super) fn make_data_dir(path: &Path) -> Result<(), String> {
+    umask(Mode::RWXG | Mode::RWXO);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| path.metadata()).map(|metadata| warn_if_open(path, metadata.mode())).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => "; choose another with --data-dir, or let this user write there",
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "; a file is in its place",
+            _ => "",
+        };
+        format!("cannot make the data directory {}: {error}{hint}", path.display())
+    })
+}
+
+fn warn_if_open(path: &Path, mode: u32) {
+    if mode & 0o077 != 0 {
+        let mode = format!("{:o}", mode & 0o7777);
+        tracing::warn!(path = %path.display(), mode, "other users can look into the data directory; chmod 700 it");
+    }
+}
+
+/// Open files beside connections: the data file, the log, the runtime, outgoing connections.
+const OTHER_FILES: u64 = 128;
+
+/// Lets this process open as many files as the system allows it, and warns when `connections` do not fit.
+pub(super) fn raise_open_files(connections: u32) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    let needed = u64::from(connections) + OTHER_FILES;
+    if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|allowed| *allowed < needed) {
+        tracing::warn!(allowed, needed, "too few open files are allowed for server.connections; raise the hard limit");
+    }
+}

@@ -1,0 +1,191 @@
+//! `zero serve`
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+
+use self::supervisor::Supervisor;
+use super::{DataDir, FAILED, Settings, fail, process};
+use crate::app::{App, StartError, Started};
+use crate::clock::SystemClock;
+use crate::config::{Config, Flags};
+use crate::logging::{self, Guard};
+
+mod signals;
+mod supervisor;
+
+/// Run the appliance
+///
+/// Listens on HTTPS and serves the API and the dashboard until it is told to stop. When it accepts connections it prints
+/// one line, "ready https://HOST:PORT", on standard output; everything else goes to standard error. Until the appliance
+/// has been set up, every start also shows a setup code, the fingerprint of the appliance's own certificate authority
+/// and where that authority's certificate lies.
+#[derive(Args)]
+#[command(after_long_help = "\
+SIGTERM and SIGINT let requests under way finish (server.drain_seconds); a second one ends the process at once. SIGHUP \
+does nothing: settings are read at start only. Under systemd it reports readiness and answers the watchdog.
+
+Exit codes: 0 stopped as told, 1 failed, 2 the command line or the configuration is wrong.
+
+Examples:
+  zero serve
+  zero serve --data-dir /var/lib/zero --listen 0.0.0.0:443
+  ZERO_LOG_LEVEL=debug zero serve --config zero.toml --listen 127.0.0.1:0")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Address and port to listen on; port 0 picks a free one [env: ZERO_SERVER_LISTEN=] [default: 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+}
+
+/// Threads for work that blocks: files and password hashing, both of which have tighter bounds of their own.
+const BLOCKING_THREADS: usize = 32;
+
+/// How long work that blocks may go on once everything else has ended.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
+impl Serve {
+    pub fn run(self) -> ExitCode {
+        let flags = Flags { data_dir: self.data_dir.data_dir, listen: self.listen };
+        let config = match self.settings.load(flags) {
+            Ok(loaded) => loaded.config,
+            Err(code) => return code,
+        };
+        let log = match logging::init(&config.log) {
+            Ok(guard) => guard,
+            Err(error) => return fail(FAILED, &format_args!("cannot start the log: {error}")),
+        };
+        match run_logged(config, &log) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err((what, why)) => {
+                log.fatal(what, &why);
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+}
+
+/// What failed, and why.
+type Failure = (&'static str, String);
+
+fn run_logged(config: Config, log: &Guard) -> Result<(), Failure> {
+    process::make_data_dir(&config.server.data_dir).map_err(|error| ("cannot start", error))?;
+    process::raise_open_files(config.server.connections);
+    let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
+    let ended = runtime.block_on(serve(config, log));
+    runtime.shutdown_timeout(LAST_WORK);
+    if ended.is_ok() {
+        tracing::info!("stopped");
+    }
+    ended
+}
+
+fn runtime() -> io::Result<Runtime> {
+    // One thread would let a single slow computation stop everything, the watchdog included.
+    let workers = available_parallelism().map_or(2, NonZeroUsize::get).max(2);
+    Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("zero")
+        .enable_all()
+        .build()
+}
+
+async fn serve(config: Config, log: &Guard) -> Result<(), Failure> {
+    // Before anything else, so that a signal during a long start counts too.
+    let stop = signals::listen().map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
+    let failed = |what| move |error: StartError| (what, error.to_string());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.server.data_dir.display(), "starting");
+
+    let app = tokio::select! {
+        app = App::start(config, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
+        () = stop.clone().asked() => return Ok(()),
+    };
+    announce(app.started());
+
+    let supervisor = Supervisor::new(app.health());
+    supervisor.ready();
+    let stopping = async {
+        stop.asked().await;
+        supervisor.stopping();
+    };
+    tokio::select! {
+        ended = app.run_until(stopping) => ended.map_err(failed("stopped after a failure")),
+        never = supervisor.watch(log) => match never {},
+    }
+}
+
+/// Tells programs on standard output, and people on standard error, that the appliance can be used.
+fn announce(started: &Started) {
+    tracing::info!(
+        url = started.url,
+        ca = %started.ca_path.display(),
+        ca_sha256 = started.ca_fingerprint,
+        "ready"
+    );
+    let told = writeln!(io::stdout(), "ready {}", started.url).and_then(|()| io::stdout().flush());
+    if let Err(error) = told {
+        tracing::warn!(%error, "cannot write the ready line to standard output");
+    }
+    if let Some(welcome) = welcome(started) {
+        // Not through the log, which is kept and forwarded: a setup code is a secret.
+        let _ = io::stderr().write_all(welcome.as_bytes());
+    }
+}
+
+/// What a person needs to set the appliance up; none when it is.
+fn welcome(started: &Started) -> Option<String> {
+    let code = started.setup_code.as_ref()?;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        "
+  This appliance has not been set up yet.
+
+  Open        {url}
+  Setup code  {code}
+              (good for 60 minutes and for one use; a restart shows a new one)
+
+  The browser will warn until it trusts this appliance's own certificate authority:
+  Certificate {ca}
+  SHA-256     {fingerprint}
+
+",
+        url = started.url,
+        ca = started.ca_path.display(),
+        fingerprint = started.ca_fingerprint,
+    );
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_start_tells_all_that_setting_up_takes_and_later_ones_nothing() {
+        let mut started = Started {
+            url: "https://localhost:8443".into(),
+            setup_code: Some("ABCD-EFGH".into()),
+            ca_fingerprint: "AB:CD".into(),
+            ca_path: "/data/tls/ca.pem".into(),
+        };
+        let text = welcome(&started).expect("an appliance without an administrator says how to set it up");
+        for part in ["https://localhost:8443", "ABCD-EFGH", "60 minutes", "one use", "AB:CD", "/data/tls/ca.pem"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        started.setup_code = None;
+        assert_eq!(welcome(&started), None);
+    }
+}

@@ -1,0 +1,48 @@
+//! Being told to stop.
+
+use std::io;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Exit code of a process that was told twice to stop.
+const IMPATIENT: i32 = super::FAILED as i32;
+
+/// Becomes true once, when the process is told to stop.
+#[derive(Clone)]
+pub(super) struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// Waits until the process is told to stop; at once if it has been.
+    pub async fn asked(mut self) {
+        // The sender lives as long as the runtime: an error means that everything ends anyway.
+        let _ = self.0.wait_for(|asked| *asked).await;
+    }
+}
+
+/// Receives SIGTERM, SIGINT and SIGHUP from now on, on a task of its own, so that the second request to stop ends the
+/// process even when everything else is stuck.
+pub(super) fn listen() -> io::Result<Stop> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (asked, stop) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {
+                    tracing::info!("SIGHUP does nothing: settings are read at start only");
+                    continue;
+                }
+            }
+            if asked.send_replace(true) {
+                tracing::warn!("told to stop again: ending at once");
+                std::process::exit(IMPATIENT);
+            }
+            tracing::info!("told to stop: finishing what is under way");
+        }
+    });
+    Ok(Stop(stop))
+}

@@ -1,0 +1,274 @@
+//! Settings. A flag wins over the environment (`ZERO_<SECTION>_<KEY>`), the environment over the file, the file over
+//! the default.
+//!
+//! A setting is declared once, in [`Config::visit`], with its key, its bounds and its place in [`Config`]. Reading,
+//! printing and the names of the environment's variables all follow from that line. Reading goes on after a mistake,
+//! so that all of them are reported at once.
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net};
+use tracing::level_filters::LevelFilter;
+
+mod host;
+mod kind;
+mod layers;
+mod mistake;
+mod print;
+mod read;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+pub use host::Host;
+pub use layers::Flags;
+pub use mistake::{Mistake, Mistakes, Source};
+pub use read::Loaded;
+pub use secret::Secret;
+
+use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, text};
+
+/// Every setting, checked and typed. `config/zero.toml` explains each with its default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    pub server: ServerConfig,
+    pub limits: LimitsConfig,
+    pub auth: AuthConfig,
+    pub devices: DevicesConfig,
+    pub store: StoreConfig,
+    pub log: LogConfig,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Names and addresses beside those of the machine itself, for the certificate and the check of `Host`. At most 64.
+    pub names: Vec<Host>,
+    pub data_dir: PathBuf,
+    /// Peers whose `X-Forwarded-For` counts. At most 64.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests under way may take to finish once the server has been told to stop. At most 300 s.
+    pub drain: Duration,
+    /// Connections open at a time, 16 to 100,000.
+    pub connections: u32,
+    /// Connections open at a time from one address, 1 to 100,000.
+    pub connections_per_address: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitsConfig {
+    /// Requests a minute, for each principal, 1 to 10,000,000.
+    pub authenticated_per_minute: NonZeroU32,
+    /// Requests a minute, for each address, 1 to 10,000,000.
+    pub unauthenticated_per_minute: NonZeroU32,
+    /// Requests a minute, for each principal of an enterprise organization, 1 to 10,000,000.
+    pub enterprise_per_minute: NonZeroU32,
+    /// Principals and addresses remembered at a time, 1,000 to 10,000,000: bounds the limiter's memory.
+    pub keys: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthConfig {
+    /// Life of an access token, 1 hour to 7 days.
+    pub access_token_life: Duration,
+    /// Life of a refresh token, 1 to 365 days.
+    pub refresh_token_life: Duration,
+    /// Sessions a user may have at a time, 1 to 10,000.
+    pub sessions_per_user: u32,
+    /// Age at which the key that signs access tokens is replaced, 1 to 365 days.
+    pub signing_key_life: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DevicesConfig {
+    /// A device that has been silent this long is offline, 1 s to 7 days. Longer than `checkin`.
+    pub offline_after: Duration,
+    /// What devices are told as `next_checkin_seconds`, 1 s to 1 day.
+    pub checkin: Duration,
+    /// Life of a device's token and certificate, 1 to 3,650 days.
+    pub token_life: Duration,
+    /// A command that has not been delivered after this long expires, 1 to 365 days.
+    pub command_life: Duration,
+    /// The VPN addresses of an organization's devices, unless it has its own pool. A network of /8 to /30.
+    pub address_pool: Ipv4Net,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+    /// Bytes; 1 MiB to 64 GiB.
+    pub cache: u64,
+    /// How long heartbeats are gathered in memory before they are written, 1 s to 1 hour.
+    pub heartbeat_flush: Duration,
+    /// Bytes. A data file up to this size is verified in full at every start.
+    pub verify_at_start: u64,
+    /// Bytes. With less free space than this, whatever would grow the data is refused.
+    pub min_free: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    pub level: LevelFilter,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text when standard error is a terminal, JSON otherwise.
+    Auto,
+    Text,
+    Json,
+}
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const MIB: u64 = 1 << 20;
+
+const fn limit(requests: u32) -> NonZeroU32 {
+    NonZeroU32::new(requests).expect("a limit of the defaults below is never 0")
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443),
+            names: Vec::new(),
+            data_dir: "./data".into(),
+            trusted_proxies: Vec::new(),
+            drain: Duration::from_secs(20),
+            connections: 4096,
+            connections_per_address: 2048,
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            authenticated_per_minute: const { limit(1_000) },
+            unauthenticated_per_minute: const { limit(100) },
+            enterprise_per_minute: const { limit(10_000) },
+            keys: 100_000,
+        }
+    }
+}
+
+impl Default for AuthConfig {
+    fn default() -> Self {
+        Self {
+            access_token_life: Duration::from_secs(DAY),
+            refresh_token_life: Duration::from_secs(30 * DAY),
+            sessions_per_user: 100,
+            signing_key_life: Duration::from_secs(30 * DAY),
+        }
+    }
+}
+
+impl Default for DevicesConfig {
+    fn default() -> Self {
+        Self {
+            offline_after: Duration::from_secs(5 * MINUTE),
+            checkin: Duration::from_secs(MINUTE),
+            token_life: Duration::from_secs(365 * DAY),
+            command_life: Duration::from_secs(30 * DAY),
+            address_pool: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            cache: 16 * MIB,
+            heartbeat_flush: Duration::from_secs(300),
+            verify_at_start: 256 * MIB,
+            min_free: 64 * MIB,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, format: LogFormat::Auto }
+    }
+}
+
+/// What goes through all settings in order: it reads them or prints them.
+trait Visitor {
+    fn section(&mut self, name: &'static str);
+    fn setting<K: Kind>(&mut self, key: &'static str, kind: K, value: &mut K::Value);
+}
+
+impl Config {
+    /// Reads the settings from `file`, where there is one, from `environment`, of which only `ZERO_*` is looked at, and
+    /// from `flags`.
+    ///
+    /// # Errors
+    /// Every mistake in all of them, those that a later source would override included.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Flags,
+    ) -> Result<Loaded, Mistakes> {
+        read::load(file, environment, flags)
+    }
+
+    fn visit(&mut self, visitor: &mut impl Visitor) {
+        let Self { server, limits, auth, devices, store, log } = self;
+
+        visitor.section("server");
+        visitor.setting("listen", text::address(), &mut server.listen);
+        visitor.setting("names", list(text::host(), 64), &mut server.names);
+        visitor.setting("data_dir", text::path(), &mut server.data_dir);
+        visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
+        visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
+        visitor.setting("connections", count(16..=100_000), &mut server.connections);
+        visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
+
+        visitor.section("limits");
+        visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);
+        visitor.setting("unauthenticated_per_minute", per_minute(), &mut limits.unauthenticated_per_minute);
+        visitor.setting("enterprise_per_minute", per_minute(), &mut limits.enterprise_per_minute);
+        visitor.setting("keys", count(1_000..=10_000_000), &mut limits.keys);
+
+        visitor.section("auth");
+        visitor.setting("access_token_hours", hours(1..=168), &mut auth.access_token_life);
+        visitor.setting("refresh_token_days", days(1..=365), &mut auth.refresh_token_life);
+        visitor.setting("sessions_per_user", count(1..=10_000), &mut auth.sessions_per_user);
+        visitor.setting("signing_key_days", days(1..=365), &mut auth.signing_key_life);
+
+        visitor.section("devices");
+        visitor.setting("offline_after_seconds", seconds(1..=7 * DAY), &mut devices.offline_after);
+        visitor.setting("checkin_seconds", seconds(1..=DAY), &mut devices.checkin);
+        visitor.setting("token_days", days(1..=3_650), &mut devices.token_life);
+        visitor.setting("command_days", days(1..=365), &mut devices.command_life);
+        visitor.setting("address_pool", text::pool(), &mut devices.address_pool);
+
+        visitor.section("store");
+        visitor.setting("cache_mib", mebibytes(1..=65_536), &mut store.cache);
+        visitor.setting("heartbeat_flush_seconds", seconds(1..=HOUR), &mut store.heartbeat_flush);
+        visitor.setting("verify_at_start_mib", mebibytes(0..=1_048_576), &mut store.verify_at_start);
+        visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
+
+        visitor.section("log");
+        visitor.setting("level", choice(LEVELS), &mut log.level);
+        visitor.setting("format", choice(FORMATS), &mut log.format);
+    }
+}
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+const FORMATS: &[(&str, LogFormat)] =
+    &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];

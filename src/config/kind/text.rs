@@ -1,0 +1,74 @@
+//! Values that are written as text.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::Kind;
+use crate::config::Host;
+use crate::config::layers::Given;
+
+/// A value with a textual form of its own.
+pub(in crate::config) struct Text<T> {
+    /// What is wanted, for messages: `must be …`.
+    what: &'static str,
+    parse: fn(&str) -> Option<T>,
+    show: fn(&T) -> String,
+}
+
+impl<T> Kind for Text<T> {
+    type Value = T;
+
+    fn read(&self, given: &Given) -> Result<T, String> {
+        given.text().and_then(self.parse).ok_or_else(|| format!("must be {}, not {given}", self.what))
+    }
+
+    fn write(&self, value: &T) -> toml::Value {
+        toml::Value::String((self.show)(value))
+    }
+}
+
+pub(in crate::config) fn address() -> Text<SocketAddr> {
+    Text {
+        what: "ADDRESS:PORT, such as 0.0.0.0:8443 or [::]:8443",
+        parse: |text| text.parse().ok(),
+        show: SocketAddr::to_string,
+    }
+}
+
+pub(in crate::config) fn host() -> Text<Host> {
+    Text { what: "a host name or an IP address, without a port", parse: Host::parse, show: Host::to_string }
+}
+
+pub(in crate::config) fn path() -> Text<PathBuf> {
+    Text {
+        what: "a path",
+        parse: |text| (!text.is_empty() && !text.contains('\0')).then(|| text.into()),
+        show: |path| path.display().to_string(),
+    }
+}
+
+/// A network, or one address as the network of itself alone.
+pub(in crate::config) fn network() -> Text<IpNet> {
+    Text {
+        what: "a network, such as 10.0.0.0/8 or fd00::/8 (no bits set after the prefix), or an address",
+        parse: |text| match text.parse::<IpAddr>() {
+            Ok(address) => Some(address.into()),
+            Err(_) => text.parse::<IpNet>().ok().filter(|network| network.trunc() == *network),
+        },
+        show: IpNet::to_string,
+    }
+}
+
+/// A network that devices get their addresses from: neither too small for a device nor all of the address space.
+pub(in crate::config) fn pool() -> Text<Ipv4Net> {
+    Text {
+        what: "an IPv4 network of /8 to /30, such as 10.100.0.0/16 (no bits set after the prefix)",
+        parse: |text| {
+            let network: Ipv4Net = text.parse().ok()?;
+            ((8..=30).contains(&network.prefix_len()) && network.trunc() == network).then_some(network)
+        },
+        show: Ipv4Net::to_string,
+    }
+}

@@ -1,0 +1,119 @@
+//! Makes a [`Config`] of what was given and gathers every mistake on the way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::kind::Kind;
+use super::layers::{Flags, Layers};
+use super::mistake::{Mistake, Mistakes, Source};
+use super::{Config, Visitor};
+
+/// Settings that hold, and where those that are not defaults came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// By `section.key`; what is missing has its default.
+    pub origins: BTreeMap<String, Source>,
+}
+
+pub(super) fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: Flags,
+) -> Result<Loaded, Mistakes> {
+    let mut reader = Reader::default();
+    if let Some(path) = file {
+        reader.layers.add_file(path, &mut reader.mistakes);
+    }
+    reader.layers.add_environment(environment, &mut reader.mistakes);
+    reader.layers.add_flags(flags);
+
+    let mut config = Config::default();
+    config.visit(&mut reader);
+    reader.refuse_unknown();
+    reader.compare(&config);
+
+    let Reader { origins, mut mistakes, .. } = reader;
+    mistakes.sort_by(|a, b| a.source.cmp(&b.source));
+    if mistakes.is_empty() { Ok(Loaded { config, origins }) } else { Err(Mistakes(mistakes)) }
+}
+
+/// Takes from the layers what it is shown a place for; what is left belongs to no setting.
+#[derive(Default)]
+struct Reader {
+    layers: Layers,
+    section: &'static str,
+    sections: BTreeSet<&'static str>,
+    origins: BTreeMap<String, Source>,
+    /// Settings that a mistake was found in.
+    refused: BTreeSet<String>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Visitor for Reader {
+    fn section(&mut self, name: &'static str) {
+        self.section = name;
+        self.sections.insert(name);
+    }
+
+    fn setting<K: Kind>(&mut self, key: &'static str, kind: K, value: &mut K::Value) {
+        let path = format!("{}.{key}", self.section);
+        let variable = format!("ZERO_{}_{key}", self.section).to_ascii_uppercase();
+        let given = [
+            self.layers.file.remove(&path),
+            self.layers.environment.remove(&variable),
+            self.layers.flags.remove(path.as_str()),
+        ];
+        for (source, given) in given.into_iter().flatten() {
+            match kind.read(&given) {
+                Ok(read) => {
+                    *value = read;
+                    self.origins.insert(path.clone(), source);
+                }
+                Err(wrong) => {
+                    self.mistakes.push(Mistake { source, message: format!("{path} {wrong}") });
+                    self.refused.insert(path.clone());
+                }
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn refuse_unknown(&mut self) {
+        for (section, source) in std::mem::take(&mut self.layers.file_sections) {
+            if !self.sections.contains(section.as_str()) {
+                self.mistakes.push(Mistake { source, message: format!("there is no section [{section}]") });
+            }
+        }
+        for (path, (source, _)) in std::mem::take(&mut self.layers.file) {
+            if path.split('.').next().is_some_and(|section| self.sections.contains(section)) {
+                self.mistakes.push(Mistake { source, message: format!("{path} is no setting") });
+            }
+        }
+        for (_, (source, _)) in std::mem::take(&mut self.layers.environment) {
+            let message = "no setting has this variable, and ZERO_ is only for settings".into();
+            self.mistakes.push(Mistake { source, message });
+        }
+    }
+
+    /// What can only be said of two settings together, when each of them holds.
+    fn compare(&mut self, config: &Config) {
+        let (longer, shorter) = ("devices.offline_after_seconds", "devices.checkin_seconds");
+        let (offline, checkin) = (config.devices.offline_after, config.devices.checkin);
+        let refused = self.refused.contains(longer) || self.refused.contains(shorter);
+        if offline > checkin || refused {
+            return;
+        }
+        // The defaults agree, so at least one of the two was given.
+        let given = [longer, shorter].iter().filter_map(|key| self.origins.get(*key)).max();
+        if let Some(source) = given.cloned() {
+            let (offline, checkin) = (offline.as_secs(), checkin.as_secs());
+            let message = format!(
+                "{longer} ({offline}) must be greater than {shorter} ({checkin}), or devices are offline between check-ins"
+            );
+            self.mistakes.push(Mistake { source, message });
+        }
+    }
+}

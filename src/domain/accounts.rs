@@ -1,0 +1,95 @@
+//! The signed-in user's own account.
+
+use super::Services;
+use super::op::Op;
+use super::passwords::Passwords;
+use crate::error::{Error, FieldError};
+use crate::ids::{OrganizationId, UserId};
+use crate::model::user::User;
+use crate::store::audit::AuditEvent;
+use crate::store::index::Filter;
+use crate::store::write::{Audited, Tx};
+use crate::store::{memory, sessions, users};
+
+impl Services {
+    pub fn me(&self, op: &Op) -> Result<User, Error> {
+        let me = op.user()?;
+        users::get(&self.store.snapshot()?, me.organization_id, me.id)?.ok_or_else(Error::unauthenticated)
+    }
+
+    /// How many devices belong to the user.
+    pub fn device_count(&self, organization: OrganizationId, user: UserId) -> u64 {
+        let fleet = self.store.memory().fleet(organization);
+        memory::read(&fleet).count(&Filter { users: vec![user], ..Filter::default() })
+    }
+
+    pub async fn rename_me(&self, op: &Op, name: String, revision: Option<u64>) -> Result<User, Error> {
+        let me = op.user()?.clone();
+        self.store
+            .write(op.stamp(), move |tx| {
+                let mut user = mine(tx, me.organization_id, me.id)?;
+                if revision.is_some_and(|revision| revision != user.revision) {
+                    return Err(Error::Stale);
+                }
+                let event = AuditEvent::new("user.update").on("user", user.id, &name);
+                let event = event.detail("name", format!("{} → {name}", user.name));
+                user.name.clone_from(&name);
+                touch(tx, &mut user);
+                users::put(tx, user.clone())?;
+                Ok(Audited::new(user, event))
+            })
+            .await
+    }
+
+    /// Changes the password and ends the user's other sessions.
+    pub async fn change_password(&self, op: &Op, current: &str, new: &str) -> Result<(), Error> {
+        let me = op.user()?.clone();
+        Passwords::check("new_password", new).map_err(|error| Error::Invalid(vec![error]))?;
+        let user = self.me(op)?;
+        let account = users::email_key(&user.email);
+        self.lockout.check(&account, op.peer, op.now)?;
+        if !self.passwords.verify(current, user.password_hash.as_deref()).await? {
+            self.lockout.failed(&account, op.peer, op.now);
+            return Err(Error::field("current_password", "is wrong"));
+        }
+        let hash = self.passwords.hash(new).await?;
+        let others: Vec<_> = {
+            let directory = self.store.memory().directory();
+            directory.sessions_of(me.id).filter(|id| *id != me.session_id).collect()
+        };
+        self.store
+            .write(op.stamp(), move |tx| {
+                let mut user = mine(tx, me.organization_id, me.id)?;
+                user.password_hash = Some(hash.clone());
+                touch(tx, &mut user);
+                let event = AuditEvent::new("user.update").on("user", user.id, &user.name);
+                let event = event.detail("password", "changed").detail("sessions_ended", others.len());
+                users::put(tx, user)?;
+                for session in &others {
+                    sessions::delete(tx, *session)?;
+                }
+                Ok(Audited::new((), event))
+            })
+            .await
+    }
+}
+
+fn mine(tx: &Tx, organization: OrganizationId, id: UserId) -> Result<User, Error> {
+    users::get(tx, organization, id)?.ok_or_else(Error::unauthenticated)
+}
+
+fn touch(tx: &Tx, user: &mut User) {
+    user.updated_at = tx.now();
+    user.revision += 1;
+}
+
+/// An e-mail is something before and after one `@`, without spaces or control characters, of at most 254 bytes.
+/// Whether it exists, only a mail to it can tell.
+pub fn check_email(field: &str, email: &str) -> Result<(), FieldError> {
+    let well_formed = email.len() <= 254
+        && !email.chars().any(|c| c.is_whitespace() || c.is_control())
+        && email.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty() && !domain.is_empty() && !domain.contains('@') && !domain.starts_with('.')
+        });
+    if well_formed { Ok(()) } else { Err(FieldError::new(field, "is not an e-mail address")) }
+}

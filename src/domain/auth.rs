@@ -1,0 +1,235 @@
+//! Signing in and out, and who is behind a token.
+
+use serde::{Deserialize, Serialize};
+
+use super::authz::permissions_of;
+use super::op::{DevicePrincipal, Op, Principal, UserPrincipal};
+use super::{Services, secrets, tokens};
+use crate::clock::Time;
+use crate::error::Error;
+use crate::ids::SessionId;
+use crate::model::audit::{Actor, ActorType};
+use crate::model::session::{Session, SigningKey};
+use crate::model::user::{User, UserStatus};
+use crate::store::audit::AuditEvent;
+use crate::store::write::{Audited, Tx, Unaudited};
+use crate::store::{devices, enrollment_tokens, sessions, users};
+
+/// A new session's tokens.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SignedIn {
+    pub token: String,
+    pub refresh_token: String,
+    /// Seconds that `token` is good for.
+    pub expires_in: u64,
+    pub user: User,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Refreshed {
+    Renewed {
+        token: String,
+        refresh_token: String,
+        expires_in: u64,
+    },
+    /// The token had been used before, so somebody else may have it: the session is over.
+    Reused,
+}
+
+/// What a refresh gives.
+pub struct Renewed {
+    pub token: String,
+    pub refresh_token: String,
+    pub expires_in: u64,
+}
+
+impl Services {
+    /// Who holds this bearer token.
+    pub fn identify(&self, token: &str, now: Time) -> Result<Principal, Error> {
+        if token.starts_with(secrets::DEVICE) {
+            self.identify_device(token, now)
+        } else if token.starts_with(secrets::ENROLLMENT) {
+            // Whether it has uses left is decided where it is used, in the transaction that counts.
+            let found = enrollment_tokens::by_hash(&self.store.snapshot()?, &secrets::hash(token))?;
+            let found = found.ok_or_else(Error::unauthenticated)?;
+            let (id, organization_id) = (found.id, found.organization_id);
+            Ok(Principal::EnrollmentToken { id, organization_id, name: found.name.into() })
+        } else {
+            self.identify_user(token, now)
+        }
+    }
+
+    fn identify_user(&self, token: &str, now: Time) -> Result<Principal, Error> {
+        let directory = self.store.memory().directory();
+        let access = tokens::verify(directory.signing_keys(), token, now).ok_or_else(Error::unauthenticated)?;
+        let session = directory.session(access.session_id).filter(|session| session.user_id == access.user_id);
+        let user = directory.user(access.user_id).filter(|user| user.status == UserStatus::Active);
+        match (session, user) {
+            (Some(session), Some(user)) if now < session.expires_at => Ok(Principal::User(UserPrincipal {
+                id: user.id,
+                organization_id: user.organization_id,
+                name: user.name.clone(),
+                session_id: access.session_id,
+                permissions: permissions_of(&user.role),
+            })),
+            _ => Err(Error::unauthenticated()),
+        }
+    }
+
+    fn identify_device(&self, token: &str, now: Time) -> Result<Principal, Error> {
+        let device = devices::by_token(&self.store.snapshot()?, &secrets::hash(token))?;
+        let device = device.filter(|device| now < device.token_expires_at).ok_or_else(Error::unauthenticated)?;
+        Ok(Principal::Device(DevicePrincipal {
+            id: device.id,
+            organization_id: device.organization_id,
+            name: device.device_name.into(),
+            status: device.status,
+        }))
+    }
+
+    pub async fn log_in(
+        &self,
+        op: &Op,
+        email: &str,
+        password: &str,
+        user_agent: Option<String>,
+    ) -> Result<SignedIn, Error> {
+        let account = users::email_key(email);
+        self.lockout.check(&account, op.peer, op.now)?;
+        let user = users::by_email(&self.store.snapshot()?, email)?;
+        let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
+        let is_right = self.passwords.verify(password, hash).await?;
+        // Many attempts may have been under way at once: none past the limit learns whether it was right.
+        self.lockout.check(&account, op.peer, op.now)?;
+        let user = user.filter(|user| is_right && user.status == UserStatus::Active);
+        let Some(user) = user else {
+            self.lockout.failed(&account, op.peer, op.now);
+            return self.refuse(op, email).await;
+        };
+        self.lockout.succeeded(&account);
+        let life = self.config.auth.clone();
+        let most = life.sessions_per_user as usize;
+        let stale: Vec<SessionId> = {
+            let directory = self.store.memory().directory();
+            let count = directory.sessions_of(user.id).count();
+            directory.sessions_of(user.id).take((count + 1).saturating_sub(most)).collect()
+        };
+        let key = self.signing_key()?;
+        let source_ip = op.peer;
+        self.store
+            .write(op.stamp(), move |tx| {
+                // Between the check and this commit the user may have been suspended or given another password.
+                let current = users::get(tx, user.organization_id, user.id)?;
+                let mut user = current
+                    .filter(|now| now.status == UserStatus::Active && now.password_hash == user.password_hash)
+                    .ok_or_else(|| Error::Unauthenticated("invalid credentials".into()))?;
+                for session in &stale {
+                    sessions::delete(tx, *session)?;
+                }
+                let (family, current) = (secrets::random(), secrets::random());
+                let now = tx.now();
+                let session = Session {
+                    id: tx.new_id(),
+                    user_id: user.id,
+                    organization_id: user.organization_id,
+                    family_hash: secrets::hash(&family),
+                    refresh_hash: secrets::hash(&current),
+                    source_ip,
+                    user_agent: user_agent.clone(),
+                    created_at: now,
+                    last_used_at: now,
+                    expires_at: now.plus(life.refresh_token_life),
+                };
+                user.last_login = Some(now);
+                let token = tokens::sign(&key, user.id, session.id, now, now.plus(life.access_token_life))?;
+                let refresh_token = format!("{}{family}.{current}", secrets::REFRESH);
+                let actor = actor(&user);
+                let event = AuditEvent::new("auth.login.success").by(actor).of(user.organization_id);
+                let event = event.on("session", session.id, &user.name);
+                users::put(tx, user.clone())?;
+                sessions::put(tx, session)?;
+                let expires_in = life.access_token_life.as_secs();
+                Ok(Audited::new(SignedIn { token, refresh_token, expires_in, user }, event))
+            })
+            .await
+    }
+
+    async fn refuse<T>(&self, op: &Op, email: &str) -> Result<T, Error> {
+        let shown: String = email.chars().take(254).collect();
+        let stamp = super::op::without_idempotency(op.stamp());
+        self.store
+            .write(stamp, move |tx| {
+                let event = AuditEvent::failed("auth.login.failure").detail("email", shown.as_str());
+                // In the log of whoever it was tried on.
+                let event = match users::by_email(tx, &shown)? {
+                    Some(user) => event.of(user.organization_id).on("user", user.id, &user.name),
+                    None => event,
+                };
+                Ok(Audited::new((), event))
+            })
+            .await?;
+        Err(Error::Unauthenticated("invalid credentials".into()))
+    }
+
+    /// Spends the refresh token for new tokens of the same session.
+    pub async fn refresh(&self, op: &Op, refresh_token: &str) -> Result<Renewed, Error> {
+        let invalid = || Error::Unauthenticated("the refresh token is invalid or has expired".into());
+        let (family, current) = secrets::refresh_parts(refresh_token).ok_or_else(invalid)?;
+        let (family, current) = (family.to_owned(), secrets::hash(current));
+        let life = self.config.auth.clone();
+        let key = self.signing_key()?;
+        let write = self.store.write(op.stamp(), move |tx| {
+            let session =
+                sessions::by_family(tx, &secrets::hash(&family))?.filter(|session| tx.now() < session.expires_at);
+            let mut session = session.ok_or_else(invalid)?;
+            let user = users::get(tx, session.organization_id, session.user_id)?;
+            let user = user.filter(|user| user.status == UserStatus::Active).ok_or_else(invalid)?;
+            if session.refresh_hash != current {
+                return end_reused(tx, &session, &user);
+            }
+            let now = tx.now();
+            let next = secrets::random();
+            session.refresh_hash = secrets::hash(&next);
+            session.last_used_at = now;
+            session.expires_at = now.plus(life.refresh_token_life);
+            let token = tokens::sign(&key, user.id, session.id, now, now.plus(life.access_token_life))?;
+            let refresh_token = format!("{}{family}.{next}", secrets::REFRESH);
+            sessions::put(tx, session)?;
+            let expires_in = life.access_token_life.as_secs();
+            let renewed = Refreshed::Renewed { token, refresh_token, expires_in };
+            Ok(Audited::without_entry(renewed, Unaudited::Housekeeping))
+        });
+        match write.await? {
+            Refreshed::Renewed { token, refresh_token, expires_in } => Ok(Renewed { token, refresh_token, expires_in }),
+            Refreshed::Reused => {
+                Err(Error::Unauthenticated("the refresh token was used before: the session has ended".into()))
+            }
+        }
+    }
+
+    pub async fn log_out(&self, op: &Op) -> Result<(), Error> {
+        let me = op.user()?.clone();
+        self.store
+            .write(op.stamp(), move |tx| {
+                sessions::delete(tx, me.session_id)?;
+                Ok(Audited::new((), AuditEvent::new("auth.logout").on("session", me.session_id, &me.name)))
+            })
+            .await
+    }
+
+    fn signing_key(&self) -> Result<SigningKey, Error> {
+        let directory = self.store.memory().directory();
+        directory.signing_keys().first().cloned().ok_or_else(|| Error::Internal("there is no signing key".into()))
+    }
+}
+
+fn end_reused(tx: &mut Tx, session: &Session, user: &User) -> Result<Audited<Refreshed>, Error> {
+    sessions::delete(tx, session.id)?;
+    let event = AuditEvent::failed("auth.session.revoked").of(user.organization_id);
+    let event = event.on("session", session.id, &user.name).detail("reason", "a spent refresh token was used again");
+    Ok(Audited::new(Refreshed::Reused, event))
+}
+
+fn actor(user: &User) -> Actor {
+    Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) }
+}

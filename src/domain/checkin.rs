@@ -1,0 +1,131 @@
+//! A device checks in: it says how it is, and hears what waits for it.
+
+use std::time::Duration;
+
+use super::Services;
+use super::devices::{find, save, status_event};
+use super::op::{DevicePrincipal, Op};
+use crate::error::Error;
+use crate::ids::DeviceId;
+use crate::model::command::{Command, CommandStatus};
+use crate::model::device::{Device, Posture, Status};
+use crate::store::audit::AuditEvent;
+use crate::store::commands;
+use crate::store::write::{Audited, Unaudited};
+
+/// What a device reports; members it leaves out stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub agent_version: Option<String>,
+    pub os_version: Option<String>,
+    pub hostname: Option<String>,
+    pub serial_number: Option<String>,
+    pub posture: Option<Posture>,
+}
+
+pub struct CheckedIn {
+    /// What the device has to do, oldest first. Handed out again until it reports a result.
+    pub commands: Vec<Command>,
+    pub next_checkin: Duration,
+}
+
+impl Services {
+    /// Answers at once when a command is new to the device, otherwise after `wait` at the latest.
+    pub async fn check_in(&self, op: &Op, id: DeviceId, report: Report, wait: Duration) -> Result<CheckedIn, Error> {
+        let me = op.device()?.clone();
+        if me.id != id {
+            return Err(Error::NotFound("device"));
+        }
+        if me.status == Status::Wiped {
+            return Err(Error::Forbidden("this device has been wiped".into()));
+        }
+        self.note(op, &me, report).await?;
+        let deadline = tokio::time::Instant::now() + wait;
+        let mut draining = self.draining.subscribe();
+        let mut waiter = self.store.memory().wait_for(id);
+        let open = loop {
+            let open = commands::open(&self.store.snapshot()?, me.organization_id, id)?;
+            let is_new = open.iter().any(|command| command.status == CommandStatus::Pending);
+            if is_new || tokio::time::Instant::now() >= deadline || *draining.borrow_and_update() {
+                break open;
+            }
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = draining.changed() => {}
+            }
+        };
+        drop(waiter);
+        let commands = self.deliver(op, &me, open).await?;
+        Ok(CheckedIn { commands, next_checkin: self.config.devices.checkin })
+    }
+
+    /// Heartbeats stay in memory; what is new about the device is written.
+    async fn note(&self, op: &Op, me: &DevicePrincipal, report: Report) -> Result<(), Error> {
+        self.store.seen(me.organization_id, me.id, op.now);
+        let device = find(&self.store.snapshot()?, me.organization_id, me.id)?;
+        if device == updated(&device, &report) {
+            return Ok(());
+        }
+        let (organization, id) = (me.organization_id, me.id);
+        self.store
+            .write(op.stamp(), move |tx| {
+                let before = find(tx, organization, id)?;
+                let mut device = updated(&before, &report);
+                if device == before {
+                    return Ok(Audited::without_entry((), Unaudited::Unchanged));
+                }
+                let event = if device.status == before.status {
+                    AuditEvent::new("device.update").on("device", id, &device.device_name).detail("by", "check-in")
+                } else {
+                    status_event(&before, device.status)
+                };
+                save(tx, &mut device)?;
+                Ok(Audited::new((), event))
+            })
+            .await
+    }
+
+    /// Marks what is handed out as delivered, before it is.
+    async fn deliver(&self, op: &Op, me: &DevicePrincipal, open: Vec<Command>) -> Result<Vec<Command>, Error> {
+        if open.iter().all(|command| command.status != CommandStatus::Pending) {
+            return Ok(open);
+        }
+        let (organization, id) = (me.organization_id, me.id);
+        self.store
+            .write(op.stamp(), move |tx| {
+                let mut open = commands::open(tx, organization, id)?;
+                for command in open.iter_mut().filter(|command| command.status == CommandStatus::Pending) {
+                    command.status = CommandStatus::Delivered;
+                    command.delivered_at = Some(tx.now());
+                    commands::put(tx, command)?;
+                }
+                Ok(Audited::without_entry(open, Unaudited::Delivery))
+            })
+            .await
+    }
+}
+
+/// The device as it is after the report.
+fn updated(device: &Device, report: &Report) -> Device {
+    let mut device = device.clone();
+    if matches!(device.status, Status::Pending | Status::Offline) {
+        device.status = Status::Online;
+    }
+    if let Some(version) = &report.agent_version {
+        device.agent_version.clone_from(version);
+    }
+    for (member, reported) in [
+        (&mut device.os_version, &report.os_version),
+        (&mut device.hostname, &report.hostname),
+        (&mut device.serial_number, &report.serial_number),
+    ] {
+        if reported.is_some() {
+            member.clone_from(reported);
+        }
+    }
+    if report.posture.is_some() {
+        device.posture.clone_from(&report.posture);
+    }
+    device
+}

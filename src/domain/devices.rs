@@ -1,0 +1,236 @@
+//! Devices: what there is, what may be changed of it, and which status follows which.
+
+use super::Services;
+use super::authz::Permission;
+use super::op::{DeviceScope, Op, Principal};
+use crate::clock::Time;
+use crate::error::Error;
+use crate::ids::{DeviceId, OrganizationId, UserId};
+use crate::model::command::WipeIntent;
+use crate::model::device::{Device, Status};
+use crate::store::audit::AuditEvent;
+use crate::store::engine::Read;
+use crate::store::index::{Filter, Sort};
+use crate::store::write::{Audited, Tx, Unaudited};
+use crate::store::{commands, devices, memory, users};
+
+/// A device and when it was last seen.
+pub struct Seen {
+    pub device: Device,
+    pub last_seen: Option<Time>,
+}
+
+/// What a PATCH changes; `None` leaves a member as it is.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceChange {
+    pub device_name: Option<String>,
+    pub user_id: Option<Option<UserId>>,
+    pub tags: Option<Vec<String>>,
+}
+
+impl Services {
+    pub fn devices(
+        &self,
+        op: &Op,
+        mut filter: Filter,
+        sort: Sort,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(u64, Vec<Seen>), Error> {
+        let organization = op.organization_id()?;
+        match op.device_scope(Permission::DevicesView)? {
+            DeviceScope::All => {}
+            DeviceScope::OwnedBy(user) if filter.users.is_empty() || filter.users.contains(&user) => {
+                filter.users = vec![user];
+            }
+            DeviceScope::OwnedBy(_) | DeviceScope::Only(_) => return Ok((0, Vec::new())),
+        }
+        let fleet = self.store.memory().fleet(organization);
+        loop {
+            let page = memory::read(&fleet).page(&filter, sort, offset, limit);
+            let snapshot = self.store.snapshot()?;
+            let found = page.ids.iter().map(|id| devices::get(&snapshot, organization, *id));
+            let found: Vec<Device> = found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            // A row that is gone was deleted in a commit that the index is about to follow: look again.
+            if found.len() == page.ids.len() {
+                let fleet = memory::read(&fleet);
+                let seen = found.into_iter().map(|device| Seen { last_seen: fleet.last_seen(device.id), device });
+                return Ok((page.total, seen.collect()));
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn device(&self, op: &Op, id: DeviceId) -> Result<Seen, Error> {
+        let device = in_scope(&self.store.snapshot()?, op, Permission::DevicesView, id)?;
+        Ok(self.seen(device))
+    }
+
+    pub fn seen(&self, device: Device) -> Seen {
+        let fleet = self.store.memory().fleet(device.organization_id);
+        let last_seen = memory::read(&fleet).last_seen(device.id);
+        Seen { device, last_seen }
+    }
+
+    pub async fn change_device(
+        &self,
+        op: &Op,
+        id: DeviceId,
+        change: DeviceChange,
+        revision: Option<u64>,
+    ) -> Result<Seen, Error> {
+        let by = op.clone();
+        let change = move |tx: &mut Tx| {
+            let mut device = in_scope(tx, &by, Permission::DevicesEdit, id)?;
+            if revision.is_some_and(|revision| revision != device.revision) {
+                return Err(Error::Stale);
+            }
+            if change.user_id.is_some() || change.tags.is_some() {
+                by.require(Permission::DevicesEdit)?;
+            }
+            let mut event = AuditEvent::new("device.update").on("device", id, &device.device_name);
+            if let Some(name) = change.device_name.clone() {
+                event = event.detail("device_name", name.clone());
+                device.device_name = name;
+            }
+            if let Some(user) = change.user_id {
+                check_user(tx, device.organization_id, user)?;
+                event = event.detail("user_id", user.map(|user| user.to_string()));
+                device.user_id = user;
+            }
+            if let Some(tags) = change.tags.clone() {
+                event = event.detail("tags", tags.clone());
+                device.tags = tags;
+            }
+            save(tx, &mut device)?;
+            Ok(Audited::new(device, event))
+        };
+        Ok(self.seen(self.store.write(op.stamp(), change).await?))
+    }
+
+    /// A status that the device reports of itself, or that an administrator sets.
+    pub async fn set_status(&self, op: &Op, id: DeviceId, status: Status) -> Result<Seen, Error> {
+        let by = op.clone();
+        let device = self
+            .store
+            .write(op.stamp(), move |tx| {
+                let device = match &by.principal {
+                    Principal::Device(_) => in_scope(tx, &by, Permission::DevicesView, id)?,
+                    _ => {
+                        by.require(Permission::DevicesActions)?;
+                        find(tx, by.organization_id()?, id)?
+                    }
+                };
+                set_status(tx, matches!(by.principal, Principal::Device(_)), device, status)
+            })
+            .await?;
+        if matches!(op.principal, Principal::Device(_)) {
+            self.store.seen(device.organization_id, device.id, op.now);
+        }
+        Ok(self.seen(device))
+    }
+
+    pub async fn delete_device(&self, op: &Op, id: DeviceId, revision: Option<u64>) -> Result<(), Error> {
+        let by = op.clone();
+        self.store
+            .write(op.stamp(), move |tx| {
+                let device = find(tx, by.organization_id()?, id)?;
+                if revision.is_some_and(|revision| revision != device.revision) {
+                    return Err(Error::Stale);
+                }
+                delete(tx, device)
+            })
+            .await
+    }
+}
+
+pub(super) fn find(from: &impl Read, organization: OrganizationId, id: DeviceId) -> Result<Device, Error> {
+    devices::get(from, organization, id)?.ok_or(Error::NotFound("device"))
+}
+
+/// The device, when it is one that the principal may see; otherwise it does not exist.
+pub(super) fn in_scope(from: &impl Read, op: &Op, permission: Permission, id: DeviceId) -> Result<Device, Error> {
+    let device = find(from, op.organization_id()?, id)?;
+    let visible = match op.device_scope(permission)? {
+        DeviceScope::All => true,
+        DeviceScope::OwnedBy(user) => device.user_id == Some(user),
+        DeviceScope::Only(only) => only == id,
+    };
+    if !visible && op.may(Permission::DevicesView) {
+        return Err(super::op::lacking(permission));
+    }
+    if visible { Ok(device) } else { Err(Error::NotFound("device")) }
+}
+
+pub(super) fn check_user(from: &impl Read, organization: OrganizationId, user: Option<UserId>) -> Result<(), Error> {
+    match user {
+        Some(user) if users::get(from, organization, user)?.is_none() => Err(Error::field("user_id", "names no user")),
+        _ => Ok(()),
+    }
+}
+
+/// Stores the device as its next revision.
+pub(super) fn save(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
+    device.updated_at = tx.now();
+    device.revision += 1;
+    devices::put(tx, device.clone())
+}
+
+pub(super) fn set_status(
+    tx: &mut Tx,
+    by_device: bool,
+    mut device: Device,
+    status: Status,
+) -> Result<Audited<Device>, Error> {
+    use Status::{Offline, Online, Pending, Suspended, Wiped};
+    let before = device.status;
+    if by_device {
+        match (before, status) {
+            (Suspended | Wiped, _) => return Err(Error::Forbidden(format!("this device is {before}"))),
+            (_, Online | Offline) => {}
+            _ => return Err(Error::Forbidden("a device may only report online or offline".into())),
+        }
+    } else {
+        match (before, status) {
+            (Pending | Online | Offline | Suspended, Suspended) | (Suspended | Online, Online) => {}
+            (_, Wiped) => {
+                return Err(Error::Conflict("a device is wiped when it confirms: POST its wipe instead".into()));
+            }
+            _ => return Err(Error::Conflict(format!("a device that is {before} cannot be made {status} this way"))),
+        }
+    }
+    if before == status {
+        return Ok(Audited::without_entry(device, Unaudited::Unchanged));
+    }
+    let event = status_event(&device, status);
+    device.status = status;
+    save(tx, &mut device)?;
+    Ok(Audited::new(device, event))
+}
+
+pub(super) fn status_event(device: &Device, to: Status) -> AuditEvent {
+    AuditEvent::new("device.status.change")
+        .of(device.organization_id)
+        .on("device", device.id, &device.device_name)
+        .detail("from", device.status.as_str())
+        .detail("to", to.as_str())
+}
+
+/// Unenrols the device. A wipe that it has not confirmed waits for whoever enrols under its serial number.
+pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> {
+    let open = commands::open(tx, device.organization_id, device.id)?;
+    let wipe = open.iter().find(|command| command.kind == crate::model::command::CommandType::Wipe);
+    let mut event = AuditEvent::new("device.unenroll").on("device", device.id, &device.device_name);
+    if let (Some(wipe), Some(serial)) = (wipe, &device.serial_number) {
+        let intent = WipeIntent {
+            device_id: device.id,
+            device_name: device.device_name.clone(),
+            requested_by: wipe.requested_by.clone(),
+            requested_at: wipe.created_at,
+        };
+        commands::put_wipe_intent(tx, device.organization_id, serial, &intent)?;
+        event = event.detail("unconfirmed_wipe", "waits for this serial number to enrol again");
+    }
+    devices::delete(tx, device)?;
+    Ok(Audited::new((), event))
+}

@@ -1,0 +1,153 @@
+//! The first organization and its super admin.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::authz::Role;
+use super::op::Op;
+use super::passwords::{self, Passwords};
+use super::{Services, accounts, tokens};
+use crate::clock::Time;
+use crate::error::{Error, FieldError};
+use crate::model::audit::{Actor, ActorType};
+use crate::model::organization::{Organization, Tier};
+use crate::model::user::{User, UserStatus};
+use crate::store::audit::AuditEvent;
+use crate::store::tables::{KeyRange, ORGANIZATIONS};
+use crate::store::write::{Audited, Stamp, Tx};
+use crate::store::{Store, organizations, sessions, users};
+
+/// How long the code is good for.
+const LIFE: Duration = Duration::from_secs(60 * 60);
+
+/// Proves that whoever sets the appliance up can read what it printed at its start.
+pub struct SetupCode {
+    text: String,
+    expires_at: Time,
+}
+
+impl SetupCode {
+    pub fn new(now: Time) -> Self {
+        // Without the letters and digits that are mistaken for each other; 60 bits.
+        const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+        let mut bytes = [0_u8; 12];
+        crate::ids::fill_random(&mut bytes);
+        let letters: Vec<char> = bytes.iter().map(|byte| LETTERS[usize::from(byte % 32)].into()).collect();
+        let text = letters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join("-");
+        Self { text, expires_at: now.plus(LIFE) }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn check(&self, code: &str, now: Time) -> Result<(), Error> {
+        // Compared as hashes, so that time tells nothing of where they differ.
+        let given = super::secrets::hash(&code.trim().to_uppercase());
+        if given != super::secrets::hash(&self.text) {
+            return Err(Error::Unauthenticated("the setup code is wrong".into()));
+        }
+        if now >= self.expires_at {
+            return Err(Error::Unauthenticated(
+                "the setup code has expired: restart the appliance for a new one".into(),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What setting up takes.
+#[derive(Clone)]
+pub struct NewAppliance {
+    pub organization: String,
+    pub name: String,
+    pub email: String,
+    pub password: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SetUp {
+    pub organization: Organization,
+    pub user: User,
+}
+
+impl Services {
+    /// Sets the appliance up for the holder of the setup code.
+    pub async fn set_up(&self, op: &Op, code: &str, new: NewAppliance) -> Result<SetUp, Error> {
+        if self.is_set_up() {
+            return Err(already());
+        }
+        self.lockout.check("setup", op.peer, op.now)?;
+        if let Err(error) = self.setup_code.check(code, op.now) {
+            self.lockout.failed("setup", op.peer, op.now);
+            return Err(error);
+        }
+        check(&new)?;
+        let hash = self.passwords.hash(&new.password).await?;
+        self.store.write(op.stamp(), move |tx| create(tx, &new, &hash)).await
+    }
+}
+
+/// Sets the appliance up on the machine itself.
+pub async fn initialise(store: &Store, new: NewAppliance, now: Time) -> Result<SetUp, Error> {
+    if store.memory().directory().is_set_up() {
+        return Err(already());
+    }
+    check(&new)?;
+    let hash = passwords::hash_now(&new.password)?;
+    store.write(Stamp::system(now), move |tx| create(tx, &new, &hash)).await
+}
+
+fn already() -> Error {
+    Error::Conflict("the appliance is set up already".into())
+}
+
+fn check(new: &NewAppliance) -> Result<(), Error> {
+    let mut errors = Vec::new();
+    for (field, value) in [("organization", &new.organization), ("name", &new.name)] {
+        if value.trim().is_empty() || value.chars().count() > 200 {
+            errors.push(FieldError::new(field, "must have 1 to 200 characters"));
+        }
+    }
+    errors.extend(accounts::check_email("email", &new.email).err());
+    errors.extend(Passwords::check("password", &new.password).err());
+    if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(errors)) }
+}
+
+fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audited<SetUp>, Error> {
+    if ORGANIZATIONS.page(tx, KeyRange::all(), crate::store::engine::Direction::Ascending, 0, 1)?.0 > 0 {
+        return Err(already());
+    }
+    let now = tx.now();
+    let organization = Organization {
+        id: tx.new_id(),
+        name: new.organization.clone(),
+        tier: Tier::Standard,
+        created_at: now,
+        updated_at: now,
+        revision: 1,
+    };
+    let user = User {
+        id: tx.new_id(),
+        organization_id: organization.id,
+        email: new.email.clone(),
+        name: new.name.clone(),
+        role: Role::SuperAdmin.as_str().into(),
+        status: UserStatus::Active,
+        password_hash: Some(password_hash.into()),
+        last_login: None,
+        created_at: now,
+        updated_at: now,
+        revision: 1,
+    };
+    organizations::put(tx, organization.clone())?;
+    users::insert(tx, user.clone())?;
+    sessions::set_signing_keys(tx, &[], vec![tokens::new_signing_key(now)])?;
+    let actor = Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) };
+    let setup = AuditEvent::new("system.setup").by(actor.clone()).of(organization.id);
+    let setup = setup.on("organization", organization.id, &organization.name);
+    let created = AuditEvent::new("user.create").by(actor).of(organization.id).on("user", user.id, &user.name);
+    let created = created.detail("role", user.role.clone());
+    Ok(Audited::new(SetUp { organization, user }, setup).and(created))
+}

@@ -1,0 +1,62 @@
+//! Access tokens: JWT (RFC 7519), HS256, as RFC 9068 names their type and claims.
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+
+use super::secrets;
+use crate::clock::Time;
+use crate::error::Error;
+use crate::ids::{SessionId, UserId, fill_random};
+use crate::model::session::SigningKey;
+
+const TYPE: &str = "at+jwt";
+const ISSUER: &str = "zero";
+const AUDIENCE: &str = "zero-api";
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: UserId,
+    sid: SessionId,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+}
+
+/// What a good access token says. Whether its session still lives is for the caller to find out.
+pub struct Access {
+    pub user_id: UserId,
+    pub session_id: SessionId,
+}
+
+pub fn new_signing_key(now: Time) -> SigningKey {
+    let mut secret = [0; 32];
+    fill_random(&mut secret);
+    SigningKey { id: secrets::random()[..16].into(), secret, created_at: now }
+}
+
+pub fn sign(key: &SigningKey, user_id: UserId, session_id: SessionId, now: Time, end: Time) -> Result<String, Error> {
+    let mut header = Header::new(Algorithm::HS256);
+    header.typ = Some(TYPE.into());
+    header.kid = Some(key.id.clone());
+    let (iat, exp) = (now.unix(), end.unix());
+    let claims = Claims { iss: ISSUER.into(), aud: AUDIENCE.into(), sub: user_id, sid: session_id, iat, nbf: iat, exp };
+    encode(&header, &claims, &EncodingKey::from_secret(&key.secret)).map_err(Error::internal)
+}
+
+/// Checks signature, type, issuer, audience and times; `None` for a token that is no good.
+pub fn verify(keys: &[SigningKey], token: &str, now: Time) -> Option<Access> {
+    let header = decode_header(token).ok()?;
+    let (kid, typ) = (header.kid?, header.typ?);
+    let key = keys.iter().find(|key| key.id == kid).filter(|_| typ == TYPE)?;
+    let mut validation = Validation::new(Algorithm::HS256);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    // The times are held against the appliance's own clock, below.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    let claims = decode::<Claims>(token, &DecodingKey::from_secret(&key.secret), &validation).ok()?.claims;
+    let valid = claims.nbf <= now.unix() && now.unix() < claims.exp;
+    valid.then_some(Access { user_id: claims.sub, session_id: claims.sid })
+}

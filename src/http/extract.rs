@@ -1,0 +1,194 @@
+//! The parts of a request that a handler asks for by its parameters' types.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, IF_MATCH, USER_AGENT};
+use http::{HeaderMap, StatusCode};
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+
+use super::openapi::Operation;
+use super::respond::{Failure, Tag};
+use super::schema::{self, Checker};
+use crate::error::Error;
+use crate::ids;
+
+/// A request whose route is found and whose body has arrived.
+pub struct Input<'a> {
+    /// The values of the path's parameters, in order.
+    pub path: &'a [String],
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub body: Bytes,
+}
+
+/// Something a handler takes from the request.
+pub trait Extract: Sized + Send {
+    /// What is made once for the route, such as a compiled schema.
+    type Prepared: Send + Sync + 'static;
+    /// The route reads the request's body.
+    const BODY: bool = false;
+
+    fn prepare() -> Self::Prepared;
+    fn extract(prepared: &Self::Prepared, input: &Input) -> Result<Self, Failure>;
+    fn describe(operation: &mut Operation, generator: &mut SchemaGenerator);
+}
+
+/// The path's parameters, typed. One that cannot be read names no resource: 404.
+pub struct Path<T>(pub T);
+
+pub trait PathParameters: Sized + Send {
+    fn parse(values: &[String]) -> Option<Self>;
+}
+
+macro_rules! path_ids {
+    ($($id:ident),+) => {$(
+        impl PathParameters for ids::$id {
+            fn parse(values: &[String]) -> Option<Self> {
+                values.first().and_then(|text| ids::$id::parse(text))
+            }
+        }
+    )+};
+}
+
+path_ids!(DeviceId, SessionId, EnrollmentTokenId);
+
+impl PathParameters for (ids::DeviceId, ids::CommandId) {
+    fn parse(values: &[String]) -> Option<Self> {
+        match values {
+            [device, command] => Some((ids::DeviceId::parse(device)?, ids::CommandId::parse(command)?)),
+            _ => None,
+        }
+    }
+}
+
+impl<T: PathParameters> Extract for Path<T> {
+    type Prepared = ();
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        T::parse(input.path).map(Self).ok_or_else(|| Error::NotFound("resource").into())
+    }
+
+    // The path's template already names its parameters.
+    fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
+}
+
+/// The query's parameters.
+pub struct Query<T>(pub T);
+
+impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Query<T> {
+    type Prepared = Checker<T>;
+
+    fn prepare() -> Checker<T> {
+        Checker::for_type()
+    }
+
+    fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
+        checker.check_query(input.query).map(Self).map_err(|errors| Failure::fields("invalid query", errors))
+    }
+
+    fn describe(operation: &mut Operation, generator: &mut SchemaGenerator) {
+        operation.query(&T::json_schema(generator));
+    }
+}
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Json<T> {
+    type Prepared = Checker<T>;
+    const BODY: bool = true;
+
+    fn prepare() -> Checker<T> {
+        Checker::for_type()
+    }
+
+    fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
+        require_json(input.headers)?;
+        check_body(checker, &input.body).map(Self)
+    }
+
+    fn describe(operation: &mut Operation, generator: &mut SchemaGenerator) {
+        operation.json_body(&generator.subschema_for::<T>(), true);
+    }
+}
+
+/// A JSON body that may be left out; the default then.
+pub struct OptionalJson<T>(pub T);
+
+impl<T: JsonSchema + DeserializeOwned + Default + Send + 'static> Extract for OptionalJson<T> {
+    type Prepared = Checker<T>;
+    const BODY: bool = true;
+
+    fn prepare() -> Checker<T> {
+        Checker::for_type()
+    }
+
+    fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
+        if input.body.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        require_json(input.headers)?;
+        check_body(checker, &input.body).map(Self)
+    }
+
+    fn describe(operation: &mut Operation, generator: &mut SchemaGenerator) {
+        operation.json_body(&generator.subschema_for::<T>(), false);
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let details = "send Content-Type: application/json";
+    Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported media type", details))
+}
+
+fn check_body<T: JsonSchema + DeserializeOwned>(checker: &Checker<T>, body: &[u8]) -> Result<T, Failure> {
+    const MESSAGE: &str = "invalid request body";
+    let value = schema::parse(body).map_err(|details| Failure::new(StatusCode::BAD_REQUEST, MESSAGE, details))?;
+    checker.check(value).map_err(|errors| Failure::fields(MESSAGE, errors))
+}
+
+/// The revision that `If-Match` asks for; `None` when any will do.
+#[derive(Clone, Copy, Debug)]
+pub struct IfMatch(pub Option<u64>);
+
+impl Extract for IfMatch {
+    type Prepared = ();
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        let Some(value) = input.headers.get(IF_MATCH) else { return Ok(Self(None)) };
+        match value.to_str().unwrap_or("").trim() {
+            "*" => Ok(Self(None)),
+            // A tag that is not ours matches no version of anything.
+            text => Tag::parse(text).map(|tag| Self(Some(tag.revision))).ok_or_else(|| Error::Stale.into()),
+        }
+    }
+
+    fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.header("If-Match", "The ETag that the resource must still have; otherwise 412");
+    }
+}
+
+/// What the client calls itself, at most 200 characters of it.
+pub struct UserAgent(pub Option<String>);
+
+impl Extract for UserAgent {
+    type Prepared = ();
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        let text = input.headers.get(USER_AGENT).and_then(|value| value.to_str().ok());
+        Ok(Self(text.map(|text| text.chars().take(200).collect())))
+    }
+
+    fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
+}

@@ -1,0 +1,12 @@
+//! From an HTTP request to an operation and back. Knows no resource: those are declared in `api`.
+
+pub mod authn;
+pub mod dispatch;
+pub mod extract;
+pub mod limits;
+pub mod openapi;
+pub mod peer;
+pub mod respond;
+pub mod route;
+pub mod router;
+pub mod schema;

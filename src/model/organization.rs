@@ -1,0 +1,22 @@
+use serde::{Deserialize, Serialize};
+
+use super::named_values;
+use crate::clock::Time;
+use crate::ids::OrganizationId;
+
+named_values! {
+    pub enum Tier {
+        Standard = "standard",
+        Enterprise = "enterprise",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Organization {
+    pub id: OrganizationId,
+    pub name: String,
+    pub tier: Tier,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub revision: u64,
+}

@@ -1,0 +1,31 @@
+use serde::{Deserialize, Serialize};
+
+use super::named_values;
+use crate::clock::Time;
+use crate::ids::{OrganizationId, UserId};
+
+named_values! {
+    pub enum UserStatus {
+        Active = "active",
+        Suspended = "suspended",
+        /// Invited, without a password yet.
+        Pending = "pending",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct User {
+    pub id: UserId,
+    pub organization_id: OrganizationId,
+    pub email: String,
+    pub name: String,
+    /// Name of a built-in role.
+    pub role: String,
+    pub status: UserStatus,
+    /// Argon2id in PHC string format.
+    pub password_hash: Option<String>,
+    pub last_login: Option<Time>,
+    pub created_at: Time,
+    pub updated_at: Time,
+    pub revision: u64,
+}

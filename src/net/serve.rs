@@ -1,0 +1,350 @@
+//! Accepting, TLS, and HTTP on top: one task a connection, every one of them limited.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::activity::{Activity, Answer, Verdict};
+use super::admission::{Admission, Occasionally};
+use super::listener::Listener;
+use super::refusal::Refusal;
+use super::tls::ServerTls;
+use super::{error_body, plain};
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Of the socket: a proxy's, when there is one in between.
+    pub address: SocketAddr,
+}
+
+/// What a client may use up. How long a request's body may take is for whoever reads it.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections at a time. More are closed at once.
+    pub connections: usize,
+    /// Connections at a time from one IPv4 address or IPv6 /64.
+    pub connections_per_address: usize,
+    /// TLS handshakes at a time. More wait their turn, and those under way have less time.
+    pub handshakes: usize,
+    /// Time for each step before HTTP: the first byte, the turn, the handshake.
+    pub handshake: Duration,
+    /// Bytes of a request's line and headers.
+    pub header_bytes: usize,
+    /// HTTP/2 requests at a time on one connection.
+    pub streams: u32,
+    /// Time without any request, or until the header of the next one is complete.
+    pub idle: Duration,
+    /// Time that a piece of an answer (16 KiB) may wait for the client to take it.
+    pub unread: Duration,
+    /// Time for a connection without requests to close in order, once it has been told to.
+    pub parting: Duration,
+    /// Time for requests under way to be answered, once the server drains.
+    pub grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            connections_per_address: 2048,
+            handshakes: 256,
+            handshake: Duration::from_secs(10),
+            header_bytes: 16 * 1024,
+            streams: 128,
+            idle: Duration::from_secs(45),
+            unread: Duration::from_secs(45),
+            parting: Duration::from_secs(3),
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Bytes of one connection, in either direction, that hyper may hold beside the pieces of [`Answer`].
+const BUFFER: usize = 64 * 1024;
+/// An unanswered HTTP/2 ping shows that the client has vanished while we work on its requests.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves `listener` with `answer` until `drain` resolves; then accepts no more, lets requests under way be answered
+/// for at most [`Limits::grace`], and returns.
+pub async fn run<S, F, B>(
+    listener: Listener,
+    tls: &ServerTls,
+    answer: S,
+    limits: Limits,
+    drain: impl Future<Output = ()>,
+) where
+    S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let admission = Admission::new(limits.connections, limits.connections_per_address);
+    let refusals = Occasionally::new();
+    let grace = limits.grace;
+    let (draining, drained) = watch::channel(false);
+    let server = Arc::new(Server {
+        answer,
+        acceptor: TlsAcceptor::from(tls.config()),
+        handshakes: Semaphore::new(limits.handshakes),
+        limits,
+    });
+    let mut connections = JoinSet::new();
+    let mut drain = pin!(drain);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut drain => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
+            (socket, address) = listener.accept() => match admission.admit(address.ip()) {
+                Some(place) => {
+                    let (server, drained) = (server.clone(), drained.clone());
+                    connections.spawn(async move {
+                        if let Err(error) = server.serve(socket, Peer { address }, drained).await {
+                            tracing::debug!(%address, %error, "connection");
+                        }
+                        drop(place);
+                    });
+                }
+                None => if let Some(times) = refusals.due() {
+                    tracing::warn!(%address, times, "refused connections: there are too many");
+                },
+            },
+        }
+    }
+    drop(listener);
+    draining.send_replace(true);
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if timeout(grace, all_ended).await.is_err() {
+        tracing::warn!(connections = connections.len(), "cut connections that have not ended in time");
+    }
+    connections.shutdown().await;
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection's task has failed");
+    }
+}
+
+struct Server<S> {
+    answer: S,
+    acceptor: TlsAcceptor,
+    handshakes: Semaphore,
+    limits: Limits,
+}
+
+impl<S, F, B> Server<S>
+where
+    S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    async fn serve(&self, socket: TcpStream, peer: Peer, mut drained: watch::Receiver<bool>) -> io::Result<()> {
+        socket.set_nodelay(true)?;
+        // The system's part: data that the other end does not acknowledge, because it has vanished.
+        let unread = u32::try_from(self.limits.unread.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(&socket, unread)?;
+
+        let stream = tokio::select! {
+            biased;
+            () = draining(&mut drained) => return Ok(()),
+            stream = self.handshake(socket) => stream?,
+        };
+        let Some(stream) = stream else { return Ok(()) };
+        let activity = Activity::new(self.limits.idle, self.limits.unread);
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.http2(stream, peer, &activity, drained).await;
+        } else {
+            self.http1(stream, peer, &activity, drained).await;
+        }
+        Ok(())
+    }
+
+    /// `None` when the client spoke no TLS, and has been told.
+    async fn handshake(&self, socket: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+        /// When others wait for their turn, a handshake has one of these parts of its time: silent ones must not
+        /// keep everybody else out.
+        const PARTS: u32 = 5;
+        let patience = self.limits.handshake;
+        if !timeout(patience, plain::starts_tls(&socket)).await?? {
+            plain::hint(socket, patience).await?;
+            return Ok(None);
+        }
+        let _turn = timeout(patience, self.handshakes.acquire()).await?.map_err(io::Error::other)?;
+        let mut handshake = pin!(self.acceptor.accept(socket));
+        for _ in 0..PARTS {
+            if let Ok(done) = timeout(patience / PARTS, handshake.as_mut()).await {
+                return done.map(Some);
+            }
+            if self.handshakes.available_permits() == 0 {
+                break;
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+
+    async fn http1(
+        &self,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        activity: &Arc<Activity>,
+        drained: watch::Receiver<bool>,
+    ) {
+        let mut io = Refusal::new(TokioIo::new(stream), activity.clone());
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            // `Activity` has this limit: hyper's would be a second one, and counts idle time too.
+            .header_read_timeout(None)
+            .max_header_size(self.limits.header_bytes)
+            .max_buf_size(BUFFER.max(self.limits.header_bytes))
+            .serve_connection(&mut io, service_fn(|request| self.exchange(request, peer, activity)));
+        if drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await
+        {
+            plain::linger(io.into_inner().inner_mut().get_mut().0).await;
+        }
+    }
+
+    async fn http2(
+        &self,
+        stream: TlsStream<TcpStream>,
+        peer: Peer,
+        activity: &Arc<Activity>,
+        drained: watch::Receiver<bool>,
+    ) {
+        let largest_header = u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX);
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.limits.streams)
+            // A little past our own limit, which answers with a body; past this one, h2 answers without.
+            .max_header_list_size(largest_header.saturating_mul(4))
+            .initial_stream_window_size(128 * 1024)
+            .initial_connection_window_size(256 * 1024)
+            .max_send_buf_size(BUFFER)
+            // Streams opened and reset in a row (CVE-2023-44487), by the client or for its mistakes.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(100)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PING)
+            .serve_connection(TokioIo::new(stream), service_fn(|request| self.exchange(request, peer, activity)));
+        drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await;
+    }
+
+    /// One request and its answer.
+    fn exchange(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        activity: &Arc<Activity>,
+    ) -> impl Future<Output = Result<Response<Replied<B>>, Infallible>> + Send + 'static + use<S, F, B> {
+        let exchange = activity.begin();
+        let fits = header_size(&request) <= self.limits.header_bytes;
+        let answer = fits.then(|| (self.answer)(request, peer));
+        async move {
+            let response = match answer {
+                Some(answer) => answer.await.map(Either::Left),
+                None => header_too_large().map(Either::Right),
+            };
+            Ok(response.map(|body| exchange.answer(body)))
+        }
+    }
+}
+
+/// The service's own body, or that of an error which was found before it was asked.
+type Replied<B> = Answer<Either<B, Full<Bytes>>>;
+
+/// What a request's header takes in HTTP/1.1, for HTTP/2 as well, which compresses it.
+fn header_size(request: &Request<Incoming>) -> usize {
+    const SEPARATORS: usize = ": \r\n".len();
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    target + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum::<usize>()
+}
+
+fn header_too_large() -> Response<Full<Bytes>> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    let body = error_body(status, "request header too large", "send fewer or shorter headers");
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Runs a connection to its end, or to the end of our patience. Returns whether it ended by itself.
+async fn drive<C>(
+    connection: C,
+    leave: fn(Pin<&mut C>),
+    activity: &Activity,
+    mut drained: watch::Receiver<bool>,
+    parting: Duration,
+) -> bool
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
+    let mut leaving = false;
+    let mut check = Instant::now();
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "connection");
+                }
+                return true;
+            }
+            () = draining(&mut drained), if !leaving => {
+                leave(connection.as_mut());
+                leaving = true;
+                check = Instant::now() + parting;
+            }
+            () = sleep_until(check.into()) => {
+                let now = Instant::now();
+                check = match activity.verdict(now) {
+                    Verdict::Stalled => return false,
+                    _ if leaving && activity.all_ended().is_some() => return false,
+                    Verdict::Idle => {
+                        leave(connection.as_mut());
+                        leaving = true;
+                        now + parting
+                    }
+                    Verdict::Good(_) if leaving => now + parting,
+                    Verdict::Good(then) => then,
+                };
+            }
+        }
+    }
+}
+
+/// Resolves once the server drains.
+async fn draining(drained: &mut watch::Receiver<bool>) {
+    // An error means that `run` is gone, which then is the end as well.
+    _ = drained.wait_for(|drained| *drained).await;
+}
+
+#[cfg(test)]
+mod tests;

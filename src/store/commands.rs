@@ -1,0 +1,87 @@
+use std::ops::ControlFlow;
+
+use super::engine::{Direction, Read};
+use super::memory::Effect;
+use super::tables::{COMMANDS, KeyRange, OPEN_COMMANDS, WIPE_INTENTS};
+use super::write::Tx;
+use crate::error::Error;
+use crate::ids::{CommandId, DeviceId, OrganizationId};
+use crate::model::command::{Command, WipeIntent};
+
+pub fn get(
+    from: &impl Read,
+    organization: OrganizationId,
+    device: DeviceId,
+    id: CommandId,
+) -> Result<Option<Command>, Error> {
+    COMMANDS.get(from, &(organization, device, id))
+}
+
+/// Stores a command, new or changed, and wakes the device when there is something new for it.
+pub fn put(tx: &mut Tx, command: &Command) -> Result<(), Error> {
+    let key = (command.organization_id, command.device_id, command.id);
+    if command.status.is_open() {
+        tx.put(OPEN_COMMANDS, &key, &())?;
+    } else {
+        tx.delete(OPEN_COMMANDS, &key)?;
+    }
+    tx.put(COMMANDS, &key, command)?;
+    tx.effect(Effect::Wake(command.device_id));
+    Ok(())
+}
+
+/// The commands that wait for the device's word, oldest first.
+pub fn open(from: &impl Read, organization: OrganizationId, device: DeviceId) -> Result<Vec<Command>, Error> {
+    let mut ids: Vec<CommandId> = Vec::new();
+    OPEN_COMMANDS.scan(from, KeyRange::prefix(&(organization, device)), Direction::Ascending, |(_, _, id), ()| {
+        ids.push(id);
+        ControlFlow::Continue(())
+    })?;
+    let found = ids.into_iter().map(|id| COMMANDS.get(from, &(organization, device, id)));
+    Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// All commands of a device, newest first: their number, and the part from `offset` on.
+pub fn page(
+    from: &impl Read,
+    organization: OrganizationId,
+    device: DeviceId,
+    offset: u64,
+    limit: usize,
+) -> Result<(u64, Vec<Command>), Error> {
+    COMMANDS.page(from, KeyRange::prefix(&(organization, device)), Direction::Descending, offset, limit)
+}
+
+/// Keys of open commands of all organizations after `after`, for the task that lets them expire.
+pub fn open_after(
+    from: &impl Read,
+    after: Option<(OrganizationId, DeviceId, CommandId)>,
+    limit: usize,
+) -> Result<Vec<(OrganizationId, DeviceId, CommandId)>, Error> {
+    let range = after.map_or_else(KeyRange::all, |key| KeyRange::all().after(&key));
+    let mut keys = Vec::new();
+    OPEN_COMMANDS.scan(from, range, Direction::Ascending, |key, ()| {
+        keys.push(key);
+        if keys.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(keys)
+}
+
+pub fn put_wipe_intent(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    serial: &str,
+    intent: &WipeIntent,
+) -> Result<(), Error> {
+    tx.put(WIPE_INTENTS, &(organization, serial.to_lowercase()), intent)
+}
+
+/// The wipe that waits for this serial number, no longer waiting from this commit on.
+pub fn take_wipe_intent(tx: &mut Tx, organization: OrganizationId, serial: &str) -> Result<Option<WipeIntent>, Error> {
+    let key = (organization, serial.to_lowercase());
+    let intent = tx.get(WIPE_INTENTS, &key)?;
+    if intent.is_some() {
+        tx.delete(WIPE_INTENTS, &key)?;
+    }
+    Ok(intent)
+}

@@ -1,0 +1,55 @@
+//! From the schema a file was written with to the one this version reads: forwards only.
+
+use super::engine::{Engine, Read, Snapshot, Transaction};
+use super::tables::META;
+use super::{StoreError, idempotency};
+use crate::error::Error;
+
+/// The steps from version 1 on: the first leads to version 2. One that has been released is never changed.
+const MIGRATIONS: &[Migration] = &[];
+
+type Migration = fn(&mut Transaction) -> Result<(), Error>;
+
+/// Version of what the tables hold. A file with a newer one is refused; an older one is migrated.
+pub const SCHEMA_VERSION: u64 = 1 + MIGRATIONS.len() as u64;
+
+const KEY: &str = "schema_version";
+
+/// Looks at an existing file before it is opened for writing.
+pub(super) fn accept(snapshot: &Snapshot) -> Result<(), String> {
+    let version = version(snapshot).map_err(|error| error.to_string())?;
+    match version {
+        // The very first start was cut short before it could say what it made: there is nothing in it yet.
+        None => Ok(()),
+        Some(version) if version <= SCHEMA_VERSION => Ok(()),
+        Some(version) => Err(format!(
+            "it was written by a newer version of zero (schema {version}; this one reads up to {SCHEMA_VERSION}). \
+             Start the newer version again, or restore a copy of the data made before the update."
+        )),
+    }
+}
+
+/// Brings the file to this version, in one transaction.
+pub(super) fn prepare(engine: &Engine) -> Result<(), StoreError> {
+    let before = version(&engine.snapshot().map_err(Error::from)?)?;
+    if before == Some(SCHEMA_VERSION) {
+        return Ok(());
+    }
+    let mut transaction = engine.begin().map_err(Error::from)?;
+    match before {
+        None => idempotency::make_secret(&mut transaction)?,
+        Some(version) => {
+            let done = usize::try_from(version.saturating_sub(1)).unwrap_or(usize::MAX);
+            for migration in MIGRATIONS.iter().skip(done) {
+                migration(&mut transaction)?;
+            }
+        }
+    }
+    META.put(&mut transaction, &KEY.into(), &SCHEMA_VERSION)?;
+    transaction.commit().map_err(Error::from)?;
+    Ok(())
+}
+
+fn version(from: &impl Read) -> Result<Option<u64>, Error> {
+    META.get(from, &KEY.into())
+}

@@ -1,0 +1,293 @@
+//! Every table of the appliance: its name, its key, its record. This list is the schema.
+
+use std::marker::PhantomData;
+use std::ops::{Bound, ControlFlow};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::engine::{Direction, EngineError, Read, Transaction};
+use crate::error::Error;
+use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, OrganizationId, SessionId, UserId};
+use crate::model::audit::AuditEntry;
+use crate::model::command::{Command, WipeIntent};
+use crate::model::device::Device;
+use crate::model::enrollment::EnrollmentToken;
+use crate::model::organization::Organization;
+use crate::model::session::{Session, SigningKey};
+use crate::model::user::User;
+use crate::store::audit::Head;
+use crate::store::idempotency::Outcome;
+
+/// The appliance's own numbers, by name.
+pub const META: Table<String, u64> = Table::new("meta");
+/// The appliance's own keys, by purpose.
+pub const SECRETS: Table<String, [u8; 32]> = Table::new("secrets");
+pub const ORGANIZATIONS: Table<OrganizationId, Organization> = Table::new("organizations");
+pub const USERS: Table<(OrganizationId, UserId), User> = Table::new("users");
+/// By the e-mail in its form for comparison; unique in the whole appliance, since it is all that sign-in asks for.
+pub const USERS_BY_EMAIL: Table<String, (OrganizationId, UserId)> = Table::new("users_by_email");
+pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
+pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
+pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
+pub const DEVICES: Table<(OrganizationId, DeviceId), Device> = Table::new("devices");
+pub const DEVICES_BY_TOKEN: Table<[u8; 32], (OrganizationId, DeviceId)> = Table::new("devices_by_token");
+/// Addresses of the organization's pool that are in use.
+pub const ADDRESSES: Table<(OrganizationId, u32), DeviceId> = Table::new("addresses");
+/// When each device was last seen, in Unix seconds. Written in bulk, seconds apart.
+pub const HEARTBEATS: Table<(OrganizationId, DeviceId), i64> = Table::new("heartbeats");
+pub const COMMANDS: Table<(OrganizationId, DeviceId, CommandId), Command> = Table::new("commands");
+/// The commands that wait for a device's word, so that a check-in reads no history.
+pub const OPEN_COMMANDS: Table<(OrganizationId, DeviceId, CommandId), ()> = Table::new("open_commands");
+/// By the serial number in lower case.
+pub const WIPE_INTENTS: Table<(OrganizationId, String), WipeIntent> = Table::new("wipe_intents");
+pub const ENROLLMENT_TOKENS: Table<(OrganizationId, EnrollmentTokenId), EnrollmentToken> =
+    Table::new("enrollment_tokens");
+pub const ENROLLMENT_TOKENS_BY_HASH: Table<[u8; 32], (OrganizationId, EnrollmentTokenId)> =
+    Table::new("enrollment_tokens_by_hash");
+pub const AUDIT: Table<(OrganizationId, u64), AuditEntry> = Table::new("audit");
+pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
+pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
+/// Outcomes by the time at which they are forgotten, in Unix seconds.
+pub const OUTCOMES_BY_EXPIRY: Table<(u64, [u8; 32]), ()> = Table::new("outcomes_by_expiry");
+
+/// A table with keys `K` in the order of their bytes and self-describing records `V`.
+pub struct Table<K, V> {
+    pub name: &'static str,
+    types: PhantomData<fn(K) -> V>,
+}
+
+impl<K, V> Clone for Table<K, V> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V> Copy for Table<K, V> {}
+
+impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
+    const fn new(name: &'static str) -> Self {
+        Self { name, types: PhantomData }
+    }
+
+    pub fn get(self, from: &impl Read, key: &K) -> Result<Option<V>, Error> {
+        from.get(self.name, &key.bytes(), |bytes| self.decode(bytes))?.transpose()
+    }
+
+    pub fn contains(self, from: &impl Read, key: &K) -> Result<bool, Error> {
+        Ok(from.get(self.name, &key.bytes(), |_| ())?.is_some())
+    }
+
+    /// Visits the rows of `range` in `direction` until `visit` breaks.
+    pub fn scan(
+        self,
+        from: &impl Read,
+        range: KeyRange,
+        direction: Direction,
+        mut visit: impl FnMut(K, V) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let mut failed = None;
+        from.scan(self.name, as_slice(&range.from), as_slice(&range.to), direction, &mut |key, value| {
+            match K::from_bytes(key).ok_or_else(|| self.damaged("key")).and_then(|k| Ok((k, self.decode(value)?))) {
+                Ok((key, value)) => visit(key, value),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn put(self, to: &mut Transaction, key: &K, value: &V) -> Result<(), Error> {
+        let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
+        Ok(to.put(self.name, &key.bytes(), &value)?)
+    }
+
+    /// The number of rows in `range`, and those from `offset` on, in `direction`.
+    pub fn page(
+        self,
+        from: &impl Read,
+        range: KeyRange,
+        direction: Direction,
+        offset: u64,
+        limit: usize,
+    ) -> Result<(u64, Vec<V>), Error> {
+        let mut total = 0;
+        let mut rows = Vec::new();
+        from.scan(self.name, as_slice(&range.from), as_slice(&range.to), direction, &mut |_, value| {
+            if total >= offset && rows.len() < limit {
+                rows.push(self.decode(value));
+            }
+            total += 1;
+            ControlFlow::Continue(())
+        })?;
+        Ok((total, rows.into_iter().collect::<Result<_, _>>()?))
+    }
+
+    fn decode(self, bytes: &[u8]) -> Result<V, Error> {
+        rmp_serde::from_slice(bytes).map_err(|cause| self.damaged(&cause.to_string()))
+    }
+
+    fn damaged(self, cause: &str) -> Error {
+        Error::Internal(format!("a row of table {} cannot be read: {cause}", self.name))
+    }
+}
+
+impl From<EngineError> for Error {
+    fn from(cause: EngineError) -> Self {
+        Self::Internal(format!("the database cannot be read: {cause}"))
+    }
+}
+
+/// A range of keys as bytes.
+pub struct KeyRange {
+    from: Bound<Vec<u8>>,
+    to: Bound<Vec<u8>>,
+}
+
+impl KeyRange {
+    pub fn all() -> Self {
+        Self { from: Bound::Unbounded, to: Bound::Unbounded }
+    }
+
+    /// The keys that start with the key part `prefix`.
+    pub fn prefix(prefix: &impl Key) -> Self {
+        let from = prefix.bytes();
+        let mut to = from.clone();
+        while to.last() == Some(&0xFF) {
+            to.pop();
+        }
+        let to = match to.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(to)
+            }
+            None => Bound::Unbounded,
+        };
+        Self { from: Bound::Included(from), to }
+    }
+
+    pub fn between(first: &impl Key, last: &impl Key) -> Self {
+        Self { from: Bound::Included(first.bytes()), to: Bound::Included(last.bytes()) }
+    }
+
+    /// This range without what comes up to and including `key`.
+    pub fn after(self, key: &impl Key) -> Self {
+        Self { from: Bound::Excluded(key.bytes()), ..self }
+    }
+}
+
+fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
+    bound.as_ref().map(Vec::as_slice)
+}
+
+/// A value that is stored as bytes in the order of the value itself.
+pub trait Key: Sized {
+    fn write(&self, to: &mut Vec<u8>);
+    /// Takes its bytes off the front; `None` when they are not of this type.
+    fn read(from: &mut &[u8]) -> Option<Self>;
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(48);
+        self.write(&mut bytes);
+        bytes
+    }
+
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        let key = Self::read(&mut bytes)?;
+        bytes.is_empty().then_some(key)
+    }
+}
+
+macro_rules! id_keys {
+    ($($id:ty),+) => {$(
+        impl Key for $id {
+            fn write(&self, to: &mut Vec<u8>) {
+                to.extend_from_slice(self.as_bytes());
+            }
+
+            fn read(from: &mut &[u8]) -> Option<Self> {
+                from.split_off_first_chunk().map(|bytes| Self::from_bytes(*bytes))
+            }
+        }
+    )+};
+}
+
+id_keys!(OrganizationId, UserId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
+
+trait SplitOffFirstChunk<'a> {
+    fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;
+}
+
+impl<'a> SplitOffFirstChunk<'a> for &'a [u8] {
+    fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (chunk, rest) = self.split_first_chunk()?;
+        *self = rest;
+        Some(chunk)
+    }
+}
+
+impl Key for [u8; 32] {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(self);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        from.split_off_first_chunk().copied()
+    }
+}
+
+impl Key for u32 {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        from.split_off_first_chunk().map(|bytes| Self::from_be_bytes(*bytes))
+    }
+}
+
+impl Key for u64 {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        from.split_off_first_chunk().map(|bytes| Self::from_be_bytes(*bytes))
+    }
+}
+
+/// Text stands last in a key, so it needs no end mark.
+impl Key for String {
+    fn write(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        String::from_utf8(std::mem::take(from).to_vec()).ok()
+    }
+}
+
+impl<A: Key, B: Key> Key for (A, B) {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        self.1.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        Some((A::read(from)?, B::read(from)?))
+    }
+}
+
+impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
+    fn write(&self, to: &mut Vec<u8>) {
+        self.0.write(to);
+        self.1.write(to);
+        self.2.write(to);
+    }
+
+    fn read(from: &mut &[u8]) -> Option<Self> {
+        Some((A::read(from)?, B::read(from)?, C::read(from)?))
+    }
+}

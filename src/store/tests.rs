@@ -1,0 +1,130 @@
+//! The store as a whole: what was acknowledged is there, what was refused is not, and memory agrees with the tables.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::audit::AuditEvent;
+use super::engine::faults::Disk;
+use super::engine::{Engine, Options};
+use super::idempotency::Idempotency;
+use super::tables::META;
+use super::write::{Audited, Stamp};
+use super::{Store, audit, memory, organizations};
+use crate::clock::{ManualClock, Time};
+use crate::error::Error;
+use crate::ids::{Ids, OrganizationId};
+use crate::model::organization::{Organization, Tier};
+
+const NOW: Time = Time::from_unix(1_800_000_000);
+
+fn open(disk: &Disk) -> Store {
+    let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
+    let engine = Engine::open_on(disk.clone(), options).expect("the disk holds a good file, or none");
+    let ids = Arc::new(Ids::new(Arc::new(ManualClock::at(NOW))));
+    Store::start(engine, ids, Box::new(|| false)).expect("the store starts")
+}
+
+fn stamp(organization: OrganizationId) -> Stamp {
+    Stamp { organization_id: Some(organization), ..Stamp::system(NOW) }
+}
+
+async fn organization(store: &Store) -> OrganizationId {
+    let made = store.write(Stamp::system(NOW), |tx| {
+        let (id, now) = (tx.new_id(), tx.now());
+        let name = "Acme".into();
+        let made = Organization { id, name, tier: Tier::Standard, created_at: now, updated_at: now, revision: 1 };
+        organizations::put(tx, made)?;
+        Ok(Audited::new(id, AuditEvent::new("system.setup").of(id)))
+    });
+    made.await.unwrap()
+}
+
+/// Sets `key` to `value`, or with `refuse` fails after having written.
+async fn set(store: &Store, by: Stamp, key: String, value: u64, refuse: bool) -> Result<u64, Error> {
+    let change = move |tx: &mut super::write::Tx| {
+        tx.put(META, &key, &value)?;
+        if refuse {
+            return Err(Error::Conflict("refused after writing".into()));
+        }
+        Ok(Audited::new(value, AuditEvent::new("test.set")))
+    };
+    store.write(by, change).await
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Many writers at once, some of whom are refused after they have written, on a disk that is reopened in between.
+    #[test]
+    fn batches_hold_what_was_acknowledged_and_nothing_that_was_refused(
+        rounds in prop::collection::vec(prop::collection::vec((0..20_u64, any::<u32>(), prop::bool::weighted(0.2)), 1..40), 1..4)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let disk = Disk::holding(Vec::new());
+        let mut model: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut acknowledged = 1;
+        let mut store = open(&disk);
+        let owner = runtime.block_on(organization(&store));
+        for round in rounds {
+            runtime.block_on(async {
+                // Sent together, so that they share commits; the writer takes them in order.
+                let writes = round.iter().map(|(key, value, refuse)| {
+                    set(&store, stamp(owner), format!("key-{key}"), u64::from(*value), *refuse)
+                });
+                let results = futures_util::future::join_all(writes).await;
+                for ((key, value, refuse), result) in round.iter().zip(results) {
+                    assert_eq!(result.is_err(), *refuse);
+                    if !refuse {
+                        model.insert(*key, u64::from(*value));
+                        acknowledged += 1;
+                    }
+                }
+            });
+            store.close();
+            store = open(&disk);
+            let snapshot = store.snapshot().unwrap();
+            for key in 0..20 {
+                let stored = META.get(&snapshot, &format!("key-{key}")).unwrap();
+                prop_assert_eq!(stored, model.get(&key).copied());
+            }
+            // One entry for each change, none for what was refused.
+            prop_assert_eq!(audit::head(&snapshot, owner).unwrap().seq, acknowledged);
+            prop_assert!(memory::read(&store.memory().fleet(owner)).is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_is_remembered_with_its_change_and_a_crash_keeps_both() {
+    let disk = Disk::holding(Vec::new());
+    let store = open(&disk);
+    let owner = organization(&store).await;
+    let once = Idempotency { id: [1; 32], fingerprint: [2; 32], secret: [3; 32] };
+    let by = Stamp { idempotency: Some(once.clone()), ..stamp(owner) };
+    assert_eq!(set(&store, by.clone(), "a".into(), 1, false).await, Ok(1));
+    // The process is gone without closing anything.
+    let crashed = Disk::holding(disk.bytes());
+    let store = open(&crashed);
+    assert_eq!(set(&store, by.clone(), "a".into(), 2, false).await, Ok(1));
+    assert_eq!(META.get(&store.snapshot().unwrap(), &"a".into()), Ok(Some(1)));
+    let other = Idempotency { fingerprint: [9; 32], ..once };
+    let other = Stamp { idempotency: Some(other), ..by };
+    assert!(matches!(set(&store, other, "a".into(), 3, false).await, Err(Error::Conflict(_))));
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_acknowledges_nothing_more_and_loses_nothing() {
+    let disk = Disk::holding(Vec::new());
+    let store = open(&disk);
+    let owner = organization(&store).await;
+    assert_eq!(set(&store, stamp(owner), "before".into(), 1, false).await, Ok(1));
+    disk.fill_up_after(0);
+    let refused = set(&store, stamp(owner), "after".into(), 2, false).await;
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    let mut failed = store.failed();
+    failed.wait_for(|failed| *failed).await.unwrap();
+    let store = open(&Disk::holding(disk.bytes()));
+    assert_eq!(META.get(&store.snapshot().unwrap(), &"before".into()), Ok(Some(1)));
+}

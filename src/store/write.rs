@@ -1,0 +1,339 @@
+//! The one way to change anything: closures on one writer thread, many of them in one commit.
+//!
+//! A closure may run more than once, so it only computes and writes through its [`Tx`]. It has no way to wait, and
+//! nothing it does is seen by anyone before the commit is on disk: tables, audit entries, the remembered outcome of an
+//! idempotent request and the effects on memory come into force together.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::ops::{Bound, ControlFlow};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use super::audit::AuditEvent;
+use super::engine::{Direction, Engine, EngineError, Read, Transaction};
+use super::idempotency::Idempotency;
+use super::memory::{Effect, Memory};
+use super::tables::{Key, Table};
+use super::{audit, idempotency};
+use crate::clock::Time;
+use crate::error::Error;
+use crate::ids::{Ids, OrganizationId, RequestId};
+use crate::model::audit::Actor;
+
+/// Closures in one commit at most. More would make the first of them wait for little gain.
+const BATCH: usize = 256;
+/// Closures that may wait for the writer; whoever comes then waits outside.
+pub(super) const QUEUE: usize = 1024;
+
+/// Who changes something, on whose request, from where and when: what an audit entry says of its circumstances.
+#[derive(Clone, Debug)]
+pub struct Stamp {
+    pub actor: Actor,
+    pub organization_id: Option<OrganizationId>,
+    pub request_id: Option<RequestId>,
+    pub source_ip: Option<IpAddr>,
+    pub now: Time,
+    pub idempotency: Option<Idempotency>,
+}
+
+impl Stamp {
+    /// The appliance acts by itself.
+    pub fn system(now: Time) -> Self {
+        let actor = Actor::system();
+        Self { actor, organization_id: None, request_id: None, source_ip: None, now, idempotency: None }
+    }
+}
+
+/// The value of a change together with what the audit log says of it. There is no other way to commit.
+#[derive(Debug)]
+pub struct Audited<T> {
+    pub(super) value: T,
+    pub(super) events: Vec<AuditEvent>,
+}
+
+/// Why a commit needs no audit entry. Each is a change that nobody is answerable for.
+#[derive(Clone, Copy, Debug)]
+pub enum Unaudited {
+    /// Nothing was changed after all.
+    Unchanged,
+    /// When devices were last seen.
+    Heartbeats,
+    /// A command was handed to its device; the command itself says when.
+    Delivery,
+    /// A session goes on, or the appliance tidies up what has lapsed.
+    Housekeeping,
+}
+
+impl<T> Audited<T> {
+    pub fn new(value: T, event: AuditEvent) -> Self {
+        Self { value, events: vec![event] }
+    }
+
+    pub fn without_entry(value: T, _reason: Unaudited) -> Self {
+        Self { value, events: Vec::new() }
+    }
+
+    pub fn and(mut self, event: AuditEvent) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// Adds what the log says of `other` to what it says of this.
+    pub fn with(mut self, other: Audited<()>) -> Self {
+        self.events.extend(other.events);
+        self
+    }
+
+    pub fn value(&self) -> &T {
+        &self.value
+    }
+
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Audited<U> {
+        Audited { value: change(self.value), events: self.events }
+    }
+}
+
+/// One closure's view of the transaction: reads see what this batch has written so far.
+pub struct Tx<'a> {
+    transaction: &'a mut Transaction,
+    ids: &'a Ids,
+    stamp: &'a Stamp,
+    space_is_low: bool,
+    wrote: bool,
+    effects: Vec<Effect>,
+    /// The first failure of the disk, which ends the batch and not just this closure.
+    fault: RefCell<Option<EngineError>>,
+}
+
+impl Tx<'_> {
+    pub fn now(&self) -> Time {
+        self.stamp.now
+    }
+
+    pub fn stamp(&self) -> &Stamp {
+        self.stamp
+    }
+
+    pub fn new_id<T: From<uuid::Uuid>>(&self) -> T {
+        self.ids.next()
+    }
+
+    pub fn get<K: Key, V: Serialize + DeserializeOwned>(
+        &self,
+        table: Table<K, V>,
+        key: &K,
+    ) -> Result<Option<V>, Error> {
+        table.get(self, key)
+    }
+
+    pub(super) fn put<K: Key, V: Serialize + DeserializeOwned>(
+        &mut self,
+        table: Table<K, V>,
+        key: &K,
+        value: &V,
+    ) -> Result<(), Error> {
+        self.wrote = true;
+        let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
+        let result = self.transaction.put(table.name, &key.bytes(), &value);
+        Ok(self.note(result)?)
+    }
+
+    pub(super) fn delete<K: Key, V: Serialize + DeserializeOwned>(
+        &mut self,
+        table: Table<K, V>,
+        key: &K,
+    ) -> Result<bool, Error> {
+        self.wrote = true;
+        let result = self.transaction.delete(table.name, &key.bytes());
+        Ok(self.note(result)?)
+    }
+
+    /// What memory learns once this is committed.
+    pub(super) fn effect(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    /// Refuses growth while the disk is nearly full, so that deletions and reports still find room.
+    pub(super) fn require_space(&self) -> Result<(), Error> {
+        if !self.space_is_low {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            message: "the appliance's disk is nearly full: nothing new can be stored until space is freed".into(),
+            retry_after: Duration::from_secs(60),
+        })
+    }
+
+    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
+        if let Err(fault) = &result {
+            self.fault.borrow_mut().get_or_insert_with(|| fault.clone());
+        }
+        result
+    }
+}
+
+impl Read for Tx<'_> {
+    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
+        self.note(self.transaction.get(table, key, read))
+    }
+
+    fn scan(
+        &self,
+        table: &'static str,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        direction: Direction,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), EngineError> {
+        self.note(self.transaction.scan(table, from, to, direction, visit))
+    }
+}
+
+/// A closure that waits for the writer, with the place its answer goes to.
+pub(super) trait Job: Send {
+    fn stamp(&self) -> &Stamp;
+    /// Runs the change; its audit events are the caller's to append.
+    fn run(&mut self, tx: &mut Tx) -> Result<(), Error>;
+    /// The commit holds: answer with the value of the last run.
+    fn succeed(self: Box<Self>);
+    fn fail(self: Box<Self>, error: Error);
+}
+
+pub(super) struct Change<T, F> {
+    pub stamp: Stamp,
+    pub change: F,
+    pub value: Option<T>,
+    pub answer: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Job for Change<T, F>
+where
+    T: Serialize + DeserializeOwned + Send,
+    F: Fn(&mut Tx) -> Result<Audited<T>, Error> + Send,
+{
+    fn stamp(&self) -> &Stamp {
+        &self.stamp
+    }
+
+    fn run(&mut self, tx: &mut Tx) -> Result<(), Error> {
+        if let Some(remembered) = idempotency::recall(tx)? {
+            self.value = Some(remembered);
+            return Ok(());
+        }
+        let audited = (self.change)(tx)?;
+        for event in audited.events {
+            audit::append(tx, event)?;
+        }
+        idempotency::remember(tx, &audited.value)?;
+        self.value = Some(audited.value);
+        Ok(())
+    }
+
+    fn succeed(self: Box<Self>) {
+        let value = self.value.ok_or_else(|| Error::Internal("a change was committed without being run".into()));
+        // Whoever asked may have gone; the change stands all the same.
+        let _ = self.answer.send(value);
+    }
+
+    fn fail(self: Box<Self>, error: Error) {
+        let _ = self.answer.send(Err(error));
+    }
+}
+
+/// The thread that owns all writing.
+pub(super) struct Writer {
+    pub engine: Arc<Engine>,
+    pub memory: Arc<Memory>,
+    pub ids: Arc<Ids>,
+    pub jobs: mpsc::Receiver<Box<dyn Job>>,
+    pub space: Box<dyn FnMut() -> bool + Send>,
+}
+
+impl Writer {
+    /// Works until every sender is gone, or the disk fails: then the error comes back, and nothing is written any more.
+    pub fn run(mut self) -> Result<(), EngineError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(first) = self.jobs.blocking_recv() {
+            batch.push(first);
+            while batch.len() < BATCH {
+                match self.jobs.try_recv() {
+                    Ok(job) => batch.push(job),
+                    Err(_) => break,
+                }
+            }
+            if let Err(fault) = self.commit(&mut batch) {
+                tracing::error!(%fault, "the database cannot be written: stopping");
+                self.jobs.close();
+                batch.drain(..).for_each(|job| job.fail(unwritable()));
+                while let Some(job) = self.jobs.blocking_recv() {
+                    job.fail(unwritable());
+                }
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the batch in one transaction and answers everyone in it. A closure that fails after it has written takes
+    /// the transaction with it; the others run again without it.
+    fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), EngineError> {
+        let space_is_low = (self.space)();
+        'again: loop {
+            let mut transaction = self.engine.begin()?;
+            let mut effects = Vec::new();
+            let mut wrote = false;
+            let mut next = 0;
+            while next < batch.len() {
+                let job = &mut batch[next];
+                let stamp = job.stamp().clone();
+                let mut tx = Tx {
+                    transaction: &mut transaction,
+                    ids: &self.ids,
+                    stamp: &stamp,
+                    space_is_low,
+                    wrote: false,
+                    effects: Vec::new(),
+                    fault: RefCell::new(None),
+                };
+                let result = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx)))
+                    .unwrap_or_else(|_| Err(Error::Internal("a change panicked".into())));
+                if let Some(fault) = tx.fault.take() {
+                    return Err(fault);
+                }
+                match result {
+                    Ok(()) => {
+                        wrote |= tx.wrote;
+                        effects.append(&mut tx.effects);
+                        next += 1;
+                    }
+                    Err(error) => {
+                        let spoiled = tx.wrote;
+                        batch.remove(next).fail(error);
+                        if spoiled {
+                            continue 'again;
+                        }
+                    }
+                }
+            }
+            if wrote {
+                transaction.commit()?;
+                self.memory.apply(effects);
+            }
+            batch.drain(..).for_each(Job::succeed);
+            return Ok(());
+        }
+    }
+}
+
+pub(super) fn unwritable() -> Error {
+    Error::Unavailable {
+        message: "the change could not be written to disk".into(),
+        retry_after: Duration::from_secs(5),
+    }
+}

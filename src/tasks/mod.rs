@@ -1,0 +1,49 @@
+//! What goes on without a request. Each task is a loop around one step of `domain::maintenance`.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::domain::Services;
+use crate::error::Error;
+
+/// How often silent devices are looked for.
+const OFFLINE: Duration = Duration::from_secs(2);
+/// How often lapsed things are looked for.
+const TIDY: Duration = Duration::from_secs(60);
+/// How often a write is tried, for `/health` and the watchdog.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// Starts all tasks; dropping the set ends them.
+pub fn start(services: &Arc<Services>, heartbeat_flush: Duration) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
+    tasks.spawn(every(TIDY, services.clone(), |services| async move { services.tidy().await }));
+    tasks.spawn(every(heartbeat_flush, services.clone(), |services| async move { services.write_heartbeats().await }));
+    tasks.spawn(every(PROBE, services.clone(), |services| async move {
+        services.probe().await;
+        Ok(())
+    }));
+    tasks
+}
+
+async fn every<F>(period: Duration, services: Arc<Services>, step: impl Fn(Arc<Services>) -> F)
+where
+    F: Future<Output = Result<(), Error>>,
+{
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        if !services.is_set_up() {
+            continue;
+        }
+        if let Err(error) = step(services.clone()).await {
+            tracing::error!(%error, "a background task failed");
+        }
+    }
+}

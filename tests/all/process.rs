@@ -1,0 +1,104 @@
+//! The binary as its users meet it: commands, signals, kills, damaged files.
+
+use std::process::Stdio;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::server::{Server, init, zero};
+
+#[test]
+fn init_refuses_a_folder_that_is_set_up_and_serve_a_file_that_is_damaged() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    assert!(init(&data).status.success());
+    let again = init(&data);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("set up already"));
+
+    let file = data.join("zero.redb");
+    let good = std::fs::read(&file).unwrap();
+    let mut flipped = good.clone();
+    flipped[0] ^= 1;
+    for damaged in [Vec::new(), good[..good.len() / 2].to_vec(), vec![0; good.len()], flipped] {
+        std::fs::write(&file, &damaged).unwrap();
+        let serve = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]).output().unwrap();
+        assert_eq!(serve.status.code(), Some(1));
+        assert!(!serve.stderr.is_empty());
+        assert!(std::fs::read(&file).unwrap() == damaged, "the file was changed");
+    }
+}
+
+#[test]
+fn commands_say_what_is_wrong_and_what_they_are() {
+    assert!(zero(&["version"]).output().unwrap().status.success());
+    let document = zero(&["openapi"]).output().unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&document.stdout).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let wrong =
+        zero(&["check-config"]).env("ZERO_LOG_LEVEL", "loud").env("ZERO_STORE_CACHE_MIB", "0").output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&wrong.stderr);
+    assert!(text.contains("ZERO_LOG_LEVEL") && text.contains("ZERO_STORE_CACHE_MIB"), "{text}");
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_folder_is_refused_and_a_signal_ends_the_first_in_order() {
+    let mut server = Server::start().await;
+    let data = server.folder.path().join("data");
+    let second = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another zero is running"));
+    let pid = rustix::process::Pid::from_child(&server.process);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(server.process.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_to_twenty_kills_under_load() {
+    let mut server = Server::start_with(&[("ZERO_LIMITS_AUTHENTICATED_PER_MINUTE", "1000000")]).await;
+    let admin = server.token().await;
+    let mut acknowledged: Vec<String> = Vec::new();
+    for round in 0..20 {
+        let body = |n: usize| json!({"device_name": format!("{round}-{n}"), "platform": "linux", "agent_version": "1"});
+        let kill_after = 5 + round * 3;
+        let pid = rustix::process::Pid::from_child(&server.process);
+        let (done, mut answers) = tokio::sync::mpsc::unbounded_channel::<String>();
+        let mut clients = tokio::task::JoinSet::new();
+        for client in 0..4 {
+            let (done, request) = (done.clone(), server.request(reqwest::Method::POST, "/devices/enroll"));
+            let request = request.bearer_auth(&admin);
+            let bodies: Vec<_> = (0..100).map(|n| body(client * 100 + n)).collect();
+            clients.spawn(async move {
+                for body in bodies {
+                    let request = request.try_clone().unwrap().json(&body);
+                    let Ok(response) = request.send().await else { return };
+                    let Ok(device) = response.json::<serde_json::Value>().await else { return };
+                    let _ = done.send(device["id"].as_str().unwrap().into());
+                }
+            });
+        }
+        drop(done);
+        let mut here = 0;
+        while let Some(id) = answers.recv().await {
+            acknowledged.push(id);
+            here += 1;
+            if here == kill_after {
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            }
+        }
+        clients.join_all().await;
+        server = server.crash_and_restart().await;
+    }
+    for id in &acknowledged {
+        server.get(&format!("/devices/{id}"), &admin).await.expect(200);
+    }
+    // Each enrolment and its audit entry stand or fall together.
+    let devices = server.get("/devices", &admin).await.expect(200)["total"].as_u64().unwrap();
+    let log = server.get("/audit-logs?action=device.enroll", &admin).await.expect(200);
+    assert_eq!(log["total"].as_u64().unwrap(), devices);
+    assert!(devices >= acknowledged.len() as u64 && acknowledged.len() >= 20 * 5);
+}

@@ -1,0 +1,128 @@
+//! What arrives malformed, unknown or unasked gets its clear answer.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::server::{EMAIL, PASSWORD, Server};
+
+#[tokio::test]
+async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
+    let server = Server::start_with(&[("ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE", "1000")]).await;
+    let document = server.send(server.request(Method::GET, "/openapi.json")).await.expect(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    let public = ["/health", "/setup", "/openapi.json", "/auth/login", "/auth/refresh"];
+    let mut walked = 0;
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let path = path.strip_prefix("/api/v1").unwrap();
+        if public.contains(&path) {
+            continue;
+        }
+        for method in methods.as_object().unwrap().keys() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let concrete = path.replace("{id}", "01900000-0000-7000-8000-000000000000");
+            let concrete = concrete.replace("{cid}", "01900000-0000-7000-8000-000000000000");
+            for token in [None, Some("nonsense"), Some("zdt_nonsense")] {
+                let request = server.request(method.clone(), &concrete);
+                let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+                let reply = server.send(request).await;
+                assert_eq!(reply.status, 401, "{method} {path}");
+                let error = reply.json();
+                assert_eq!(error["code"], 401);
+                assert!(error["message"].is_string() && error["details"].is_string());
+                assert_eq!(error["request_id"], reply.header("x-request-id"));
+                assert!(reply.header("x-ratelimit-limit") == "1000");
+            }
+            walked += 1;
+        }
+    }
+    assert!(walked >= 20, "only {walked} routes were walked");
+}
+
+#[tokio::test]
+async fn malformed_requests_are_named_for_what_they_are() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    let enroll = |body: Vec<u8>, kind: &str| {
+        let request = server.request(Method::POST, "/devices/enroll").bearer_auth(&admin);
+        server.send(request.header("content-type", kind).body(body))
+    };
+    let json_type = "application/json";
+    assert_eq!(enroll(b"{}".to_vec(), "text/plain").await.status, 415);
+    assert_eq!(enroll(b"{".to_vec(), json_type).await.status, 400);
+    let not_utf8 = enroll(b"{\"device_name\":\"\xff\"}".to_vec(), json_type).await.expect(400);
+    assert!(not_utf8["details"].as_str().unwrap().contains("UTF-8"));
+    let deep = enroll(["[".repeat(33), "]".repeat(33)].concat().into_bytes(), json_type).await.expect(400);
+    assert!(deep["details"].as_str().unwrap().contains("32"));
+    assert_eq!(enroll(vec![b' '; 1024 * 1024 + 1], json_type).await.status, 413);
+    let missing = enroll(br#"{"platform":"linux","agent":1}"#.to_vec(), json_type).await.expect(400);
+    let details = missing["details"].as_str().unwrap();
+    for part in ["device_name is required", "agent_version is required", "agent is not a known member"] {
+        assert!(details.contains(part), "{details}");
+    }
+    let reply = server.delete("/devices", &admin).await;
+    assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, "GET, HEAD"));
+    server.get("/nothing", &admin).await.expect(404);
+    server.get("/devices/not-an-id", &admin).await.expect(404);
+    let foreign = server.request(Method::GET, "/health").header("host", "evil.example");
+    assert_eq!(server.send(foreign).await.status, 421);
+}
+
+#[tokio::test]
+async fn limits_count_strangers_by_address_and_nobody_else_for_them() {
+    let server = Server::start_with(&[("ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE", "5")]).await;
+    let admin = server.token().await;
+    let mut last = 0;
+    for _ in 0..8 {
+        last = server.send(server.request(Method::GET, "/health")).await.status.as_u16();
+    }
+    assert_eq!(last, 429);
+    let refused = server.send(server.request(Method::GET, "/health")).await;
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() >= 1);
+    assert_eq!(refused.header("x-ratelimit-remaining"), "0");
+    server.get("/auth/me", &admin).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_refresh_token_is_good_once_and_its_theft_ends_the_session() {
+    let server = Server::start().await;
+    let first = server.log_in().await;
+    let refresh = |token: &serde_json::Value| {
+        server.send(server.request(Method::POST, "/auth/refresh").json(&json!({"refresh_token": token})))
+    };
+    let second = refresh(&first["refresh_token"]).await.expect(200);
+    let token = second["token"].as_str().unwrap();
+    server.get("/auth/me", token).await.expect(200);
+    refresh(&first["refresh_token"]).await.expect(401);
+    server.get("/auth/me", token).await.expect(401);
+    refresh(&second["refresh_token"]).await.expect(401);
+}
+
+#[tokio::test]
+async fn logging_out_and_changing_the_password_end_sessions_at_once() {
+    let server = Server::start().await;
+    let (one, two) = (server.token().await, server.token().await);
+    assert_eq!(server.get("/auth/sessions", &one).await.expect(200)["total"], 2);
+    let body = json!({"current_password": PASSWORD, "new_password": "another good password"});
+    server.post("/auth/password", &one, body).await.expect(204);
+    server.get("/auth/me", &two).await.expect(401);
+    server.get("/auth/me", &one).await.expect(200);
+    server.post("/auth/logout", &one, json!({})).await.expect(204);
+    server.get("/auth/me", &one).await.expect(401);
+}
+
+#[tokio::test]
+async fn guessing_is_stopped_after_five_failures() {
+    let server = Server::start().await;
+    let log_in = |email: &str, password: &str| {
+        let body = json!({"email": email, "password": password});
+        server.send(server.request(Method::POST, "/auth/login").json(&body))
+    };
+    let unknown = log_in("nobody@acme.example", "wrong wrong wrong").await.expect(401);
+    for _ in 0..5 {
+        let wrong = log_in(EMAIL, "wrong wrong wrong").await.expect(401);
+        assert_eq!((&wrong["message"], &unknown["message"]), (&json!("invalid credentials"), &wrong["message"]));
+    }
+    let locked = log_in(EMAIL, PASSWORD).await;
+    assert!(locked.header("retry-after").parse::<u64>().unwrap() > 800);
+    assert_eq!(locked.expect(429)["message"], "too many login attempts, try again in 15 minutes");
+}
