@@ -6,6 +6,7 @@ use crate::model::device::Status;
 
 use super::order::Order;
 use super::properties::{Properties, Property};
+use super::search::Search;
 use super::{DEAD_MIN, Facts, Fleet, NEVER, Record, name_key, number, seen_key};
 
 #[derive(Debug)]
@@ -71,12 +72,12 @@ fn from_rows(properties: Properties, rows: Vec<Row>) -> Fleet {
     for (at, Row { id, record, seen }) in rows.into_iter().enumerate() {
         let slot = number(at);
         record.keys.iter().for_each(|&key| fleet.properties.insert(key, slot));
-        fleet.search.insert(slot, &record.text);
         fleet.ids.push(id);
         fleet.records.push(record);
         fleet.seen.push(seen);
     }
-    fleet.properties.release_unused();
+    fleet.properties.trim();
+    fleet.search = Search::new(fleet.records.iter().map(|record| &*record.text));
     let slots = 0..number(fleet.ids.len());
     fleet.live = slots.clone().collect();
     fleet.by_name = Order::new(slots.clone(), name_key(&fleet.records));

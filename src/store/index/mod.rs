@@ -28,7 +28,7 @@ use crate::model::device::{Compliance, Platform, Status};
 pub use build::Builder;
 pub use filter::{Filter, Page, Sort, SortKey};
 
-use order::Order;
+use order::{Order, Place, Wanted};
 use properties::{Key, Properties, Property};
 use search::{Query, Search};
 
@@ -62,7 +62,6 @@ impl Facts<'_> {
     fn record(&self, properties: &mut Properties) -> Record {
         let mut keys: Vec<Key> = self.properties().map(|property| properties.key(property)).collect();
         keys.sort_unstable();
-        keys.dedup();
         Record { text: search::text(self.name, self.hostname, self.serial), keys: keys.into_boxed_slice() }
     }
 }
@@ -72,7 +71,7 @@ impl Facts<'_> {
 struct Record {
     /// See [`search::text`].
     text: Box<[u8]>,
-    /// Ascending, without duplicates.
+    /// Ascending.
     keys: Box<[Key]>,
 }
 
@@ -81,6 +80,10 @@ const NEVER: Time = Time::from_unix(i64::MIN);
 
 /// Fewer dead slots than this are not worth a rebuild. Low in tests, so that they rebuild.
 const DEAD_MIN: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// When fewer than one in so many devices match, they are sorted rather than looked for in an order. Low in tests, so
+/// that both happen.
+const RARE: u64 = if cfg!(test) { 8 } else { 1024 };
 
 /// The devices of one organization.
 #[derive(Debug, Default)]
@@ -196,11 +199,15 @@ impl Fleet {
         // From whichever end is nearer.
         let after = total - offset - take as u64;
         let flip = after < offset;
-        let (skip, backwards) = if flip { (after, !sort.descending) } else { (offset, sort.descending) };
+        let place = if flip {
+            Place { skip: after, take, backwards: !sort.descending }
+        } else {
+            Place { skip: offset, take, backwards: sort.descending }
+        };
         let mut slots = match sort.key {
-            SortKey::CreatedAt => by_creation(&matching, skip, take, backwards),
-            SortKey::LastSeen => self.by_order(&self.by_seen, &matching, skip, take, backwards),
-            SortKey::DeviceName => self.by_order(&self.by_name, &matching, skip, take, backwards),
+            SortKey::CreatedAt => by_creation(&matching, place),
+            SortKey::LastSeen => self.by_order(&self.by_seen, seen_key(&self.seen), &matching, place),
+            SortKey::DeviceName => self.by_order(&self.by_name, name_key(&self.records), &matching, place),
         };
         if flip {
             slots.reverse();
@@ -237,19 +244,28 @@ impl Fleet {
         found.unwrap_or(Cow::Borrowed(&self.live))
     }
 
-    fn by_order(&self, order: &Order, matching: &RoaringBitmap, skip: u64, take: usize, backwards: bool) -> Vec<u32> {
-        let total = matching.len();
-        if total == self.live.len() {
-            return order.page(|_| true, skip, take, backwards);
+    /// The slots that match at this place in an order. There are several ways to the same answer, because the long way
+    /// is a step for each slot of the order.
+    fn by_order<K: Ord>(
+        &self,
+        order: &Order,
+        key: impl Fn(u32) -> K,
+        matching: &RoaringBitmap,
+        place: Place,
+    ) -> Vec<u32> {
+        let (total, all) = (matching.len(), self.len());
+        if total == all {
+            order.page(Wanted::All, place)
+        } else if total <= all / RARE {
+            Order::new(matching.iter(), key).page(Wanted::All, place)
+        } else {
+            order.page(Wanted::new(matching), place)
         }
-        let bits = Bits::new(matching, self.ids.len());
-        order.page(|slot| bits.contains(slot), skip, take, backwards)
     }
 
     /// Replaces a slot's record, and what it has put into the sets.
     fn put_record(&mut self, slot: u32, new: Record) {
         let old = std::mem::take(&mut self.records[slot as usize]);
-        // New keys first: a property that both have must not be empty in between, or it would lose its key.
         let (fresh, stale) = (missing_from(&new.keys, &old.keys), missing_from(&old.keys, &new.keys));
         fresh.for_each(|key| self.properties.insert(key, slot));
         stale.for_each(|key| self.properties.remove(key, slot));
@@ -285,6 +301,7 @@ impl Fleet {
         let Record { text, keys } = &self.records[slot as usize];
         let copy = Record { text: text.clone(), keys: keys.clone() };
         self.leave_seen(slot);
+        // First there, then not here: a property without slots in between would lose its key.
         self.put_record(above, copy);
         self.put_record(slot, Record::default());
         self.seen.swap(slot as usize, above as usize);
@@ -327,7 +344,7 @@ fn intersect<'a>(found: Option<Cow<'a, RoaringBitmap>>, set: Cow<'a, RoaringBitm
     }
 }
 
-fn by_creation(slots: &RoaringBitmap, skip: u64, take: usize, backwards: bool) -> Vec<u32> {
+fn by_creation(slots: &RoaringBitmap, Place { skip, take, backwards }: Place) -> Vec<u32> {
     let first = if backwards { slots.len() - skip - take as u64 } else { skip };
     // A set of 32-bit numbers has no more than 2^32 of them, and `first` is before its last.
     let Some(start) = u32::try_from(first).ok().and_then(|nth| slots.select(nth)) else { return Vec::new() };
@@ -346,28 +363,4 @@ fn missing_from(list: &[Key], other: &[Key]) -> impl Iterator<Item = Key> {
 /// A slot as it is written in sets.
 fn number(at: usize) -> u32 {
     u32::try_from(at).expect("four billion devices of a hundred bytes do not fit into memory")
-}
-
-/// A set of slots in one bit each. Asked for each slot of an order, a [`RoaringBitmap`] is ten times slower.
-struct Bits(Vec<u64>);
-
-impl Bits {
-    fn new(slots: &RoaringBitmap, len: usize) -> Self {
-        let mut words = vec![0; len.div_ceil(64)];
-        let mut buffer = [0; 1024];
-        let mut slots = slots.iter();
-        loop {
-            let some = slots.next_many(&mut buffer);
-            if some.is_empty() {
-                return Self(words);
-            }
-            for &mut slot in some {
-                words[slot as usize / 64] |= 1 << (slot % 64);
-            }
-        }
-    }
-
-    fn contains(&self, slot: u32) -> bool {
-        self.0[slot as usize / 64] >> (slot % 64) & 1 == 1
-    }
 }

@@ -1,7 +1,20 @@
 //! Slots in the order of something that changes.
 
+use roaring::RoaringBitmap;
+
 /// A block is split when it would grow past this many slots. Low in tests, so that they split and join blocks.
 const BLOCK: usize = if cfg!(test) { 8 } else { 1024 };
+
+/// No two neighbours are both smaller than this, so that blocks are few however slots come and go.
+const SMALL: usize = BLOCK / 4;
+
+/// A part of a list: `take` after the first `skip`, counted from the end and in reverse if `backwards`.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub skip: u64,
+    pub take: usize,
+    pub backwards: bool,
+}
 
 /// A sorted list of slots, cut into blocks: a change moves no more than one block, a deep page skips whole blocks.
 ///
@@ -16,7 +29,7 @@ pub(super) struct Order {
 impl Order {
     pub fn new<K: Ord>(slots: impl Iterator<Item = u32>, key: impl Fn(u32) -> K) -> Self {
         let mut slots: Vec<u32> = slots.collect();
-        slots.sort_unstable_by_key(|&slot| key(slot));
+        slots.sort_by_cached_key(|&slot| key(slot));
         Self { blocks: slots.chunks(BLOCK).map(<[u32]>::to_vec).collect() }
     }
 
@@ -43,12 +56,24 @@ impl Order {
     pub fn remove<K: Ord>(&mut self, slot: u32, key: impl Fn(u32) -> K) {
         let (block, Ok(at)) = self.find(slot, key) else { return };
         self.blocks[block].remove(at);
-        let len = self.blocks[block].len();
-        if len == 0 {
-            self.blocks.remove(block);
-        } else if len < BLOCK / 4 && block > 0 && self.blocks[block - 1].len() + len <= BLOCK / 2 {
-            let rest = self.blocks.remove(block);
-            self.blocks[block - 1].extend(rest);
+        match self.blocks[block].len() {
+            0 => drop(self.blocks.remove(block)),
+            1..SMALL => {
+                self.join(block);
+                if block > 0 {
+                    self.join(block - 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Moves the next block into this one, if they are small enough together.
+    fn join(&mut self, block: usize) {
+        let Some(next) = self.blocks.get(block + 1) else { return };
+        if self.blocks[block].len() + next.len() <= 2 * SMALL {
+            let next = self.blocks.remove(block + 1);
+            self.blocks[block].extend(next);
         }
     }
 
@@ -56,25 +81,26 @@ impl Order {
         self.blocks.iter().flatten().copied()
     }
 
-    /// Skips `skip` of the slots that are `wanted` and returns the next `take`, from the end if `backwards`.
-    pub fn page(&self, wanted: impl Fn(u32) -> bool, skip: u64, take: usize, backwards: bool) -> Vec<u32> {
+    /// A part of the list of those slots that are `wanted`.
+    pub fn page(&self, mut wanted: Wanted<'_>, Place { skip, take, backwards }: Place) -> Vec<u32> {
         let mut found = Vec::new();
         let mut skip = usize::try_from(skip).unwrap_or(usize::MAX);
         for nth in 0..self.blocks.len() {
             let block = &self.blocks[if backwards { self.blocks.len() - 1 - nth } else { nth }];
             if skip > 0 {
-                let count = block.iter().filter(|&&slot| wanted(slot)).count();
+                let count = wanted.count(block);
                 if count <= skip {
                     skip -= count;
                     continue;
                 }
             }
+            wanted.expect(block.len());
             for nth in 0..block.len() {
                 if found.len() == take {
                     return found;
                 }
                 let slot = block[if backwards { block.len() - 1 - nth } else { nth }];
-                if wanted(slot) {
+                if wanted.contains(slot) {
                     if skip > 0 { skip -= 1 } else { found.push(slot) }
                 }
             }
@@ -91,5 +117,98 @@ impl Order {
             None => Err(0),
         };
         (block, place)
+    }
+}
+
+#[cfg(test)]
+impl Order {
+    pub fn check(&self) {
+        assert!(self.blocks.iter().all(|block| (1..=BLOCK).contains(&block.len())));
+        assert!(self.blocks.windows(2).all(|pair| pair[0].len() >= SMALL || pair[1].len() >= SMALL));
+    }
+}
+
+/// The slots that a page is made of.
+pub(super) enum Wanted<'a> {
+    /// All that the order has.
+    All,
+    Some {
+        slots: &'a RoaringBitmap,
+        /// Questions left until they have cost as much as making the bits.
+        patience: usize,
+    },
+    /// One bit a slot. In no order, a bitmap takes five times as long to ask.
+    Bits(Vec<u64>),
+}
+
+impl<'a> Wanted<'a> {
+    pub fn new(slots: &'a RoaringBitmap) -> Self {
+        // Up to a quarter of a set can be looked up in the time it takes to make bits of it.
+        Self::Some { slots, patience: usize::try_from(slots.len() / 4).unwrap_or(usize::MAX) }
+    }
+
+    /// So many more questions come. Nobody knows how many in all: bits are made once they would have been cheaper.
+    fn expect(&mut self, questions: usize) {
+        if let Self::Some { slots, patience } = self {
+            match patience.checked_sub(questions) {
+                Some(left) => *patience = left,
+                None => *self = Self::Bits(bits(slots)),
+            }
+        }
+    }
+
+    fn contains(&self, slot: u32) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some { slots, .. } => slots.contains(slot),
+            Self::Bits(bits) => bit(bits, slot),
+        }
+    }
+
+    fn count(&mut self, block: &[u32]) -> usize {
+        self.expect(block.len());
+        match self {
+            Self::All => block.len(),
+            Self::Some { slots, .. } => block.iter().filter(|&&slot| slots.contains(slot)).count(),
+            Self::Bits(bits) => block.iter().filter(|&&slot| bit(bits, slot)).count(),
+        }
+    }
+}
+
+fn bit(bits: &[u64], slot: u32) -> bool {
+    bits.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+}
+
+/// As long as the last slot needs.
+fn bits(slots: &RoaringBitmap) -> Vec<u64> {
+    let mut words = vec![0; slots.max().map_or(0, |last| last as usize / 64 + 1)];
+    let mut buffer = [0; 1024];
+    let mut slots = slots.iter();
+    loop {
+        let some = slots.next_many(&mut buffer);
+        if some.is_empty() {
+            return words;
+        }
+        for &mut slot in some {
+            words[slot as usize / 64] |= 1 << (slot % 64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fleet that shrinks leaves blocks of one device each, and every list walks through all of them.
+    #[test]
+    fn blocks_are_joined_from_whichever_end_they_empty() {
+        let all: Vec<u32> = (0..100).collect();
+        let gone: Vec<u32> = all.iter().copied().filter(|slot| slot % BLOCK as u32 != 0).collect();
+        for gone in [gone.clone(), gone.into_iter().rev().collect()] {
+            let mut order = Order::new(all.iter().copied(), |slot| slot);
+            gone.iter().for_each(|&slot| order.remove(slot, |slot| slot));
+            order.check();
+            assert!(order.iter().eq(all.iter().copied().filter(|slot| slot % BLOCK as u32 == 0)));
+        }
     }
 }

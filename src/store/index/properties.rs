@@ -68,8 +68,9 @@ impl Properties {
         self.sets.iter_mut().for_each(|(_, slots)| *slots = Slots::default());
     }
 
-    /// Frees the keys of properties that have no slot.
-    pub fn release_unused(&mut self) {
+    /// Frees the keys of properties that have no slot, and the memory kept for more of them.
+    pub fn trim(&mut self) {
+        self.sets.shrink_to_fit();
         let Self { keys, sets, free } = self;
         keys.retain(|_, key| {
             let used = !sets[*key as usize].1.is_empty();
