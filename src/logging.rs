@@ -6,11 +6,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -21,12 +22,37 @@ use crate::config::{LogConfig, LogFormat};
 /// Lines waiting to be written; a line is rarely longer than 300 bytes.
 const QUEUE: usize = 4096;
 
-/// Keeps the log going. Dropping it writes out what waits, for at most about a second.
+/// Keeps the log going. Dropping it writes out what waits, for at most about two seconds.
 pub struct Guard {
     json: bool,
     lost: ErrorCounter,
     reported: AtomicUsize,
-    _writer: WorkerGuard,
+    queue: NonBlocking,
+    thread: Option<WorkerGuard>,
+}
+
+/// How long the end of the process waits for room in the queue: this many times 20 ms.
+const LAST_TRIES: usize = 50;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let has_room = (0..LAST_TRIES).any(|_| {
+            let lost = self.lost.dropped_lines();
+            // Nothing, as a line: it is lost when there is no room, and writes nothing when there is.
+            let _ = self.queue.write(b"");
+            let has_room = self.lost.dropped_lines() == lost;
+            if !has_room {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            has_room
+        });
+        let thread = self.thread.take();
+        if !has_room {
+            // Nobody reads the log any more. The appender would say so on standard output, where only the result of a
+            // command belongs; its thread ends with the process.
+            std::mem::forget(thread);
+        }
+    }
 }
 
 /// Starts the log of this process, panics included.
@@ -44,17 +70,18 @@ pub fn init(config: &LogConfig) -> Result<Guard, SetGlobalDefaultError> {
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // The buffer makes one write of all lines that wait; the appender flushes it whenever none does.
     let stderr = io::BufWriter::with_capacity(64 << 10, io::stderr());
-    let (writer, guard) =
+    let (queue, thread) =
         NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true).thread_name("log").finish(stderr);
-    let lost = writer.error_counter();
-    let writer = move || OneLine(writer.clone());
+    let lost = queue.error_counter();
+    let lines = queue.clone();
+    let writer = move || OneLine(lines.clone());
     if json {
         tracing::subscriber::set_global_default(json_lines(config.level, writer))?;
     } else {
         tracing::subscriber::set_global_default(text_lines(config.level, colours, writer))?;
     }
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Guard { json, lost, reported: AtomicUsize::new(0), _writer: guard })
+    Ok(Guard { json, lost, reported: AtomicUsize::new(0), queue, thread: Some(thread) })
 }
 
 impl Guard {

@@ -1,6 +1,7 @@
 //! What the service manager is told (sd_notify(3)), and the regular look at the process's own health.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -41,7 +42,9 @@ impl<H: Fn() -> bool> Supervisor<H> {
         loop {
             ticks.tick().await;
             log.report_lost();
-            let healthy = (self.healthy)();
+            // This future has a thread of its own: only a task that has run shows that the other threads still do.
+            let running = tokio::spawn(ready(())).await.is_ok();
+            let healthy = running && (self.healthy)();
             if healthy && self.watchdog.is_some() {
                 notify(NotifyState::Watchdog);
             }
@@ -58,5 +61,50 @@ fn notify(state: NotifyState<'_>) {
     let said = state.to_string();
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, said, "the service manager cannot be told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use crate::config::{Config, Flags};
+
+    const UNIT: &str = include_str!("../../../packaging/systemd/zero.service");
+
+    fn value(key: &str) -> &'static str {
+        let line = UNIT.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_else(|| panic!("the unit does not say {key}"))
+    }
+
+    #[test]
+    fn the_service_manager_waits_for_the_longest_drain_and_does_not_retry_wrong_settings() {
+        let longest = [("ZERO_SERVER_DRAIN_SECONDS".into(), "300".into())];
+        let longest =
+            Config::load(None, longest, Flags::default()).expect("300 s is the longest drain").config.server.drain;
+        assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > longest.as_secs());
+        assert_eq!(value("RestartPreventExitStatus"), crate::cli::WRONG_USAGE.to_string());
+        assert_eq!(value("Type"), "notify");
+    }
+
+    #[test]
+    fn the_service_starts_with_a_command_that_exists() {
+        use clap::Parser;
+        let command = value("ExecStart").strip_prefix("/usr/bin/").expect("it is installed there");
+        assert!(crate::cli::Cli::try_parse_from(command.split(' ')).is_ok(), "{command}");
+    }
+
+    /// A word that systemd does not know is ignored at run time, and with it the protection it was meant to give.
+    #[test]
+    fn systemd_understands_every_line_of_the_unit() {
+        let dir = tempfile::tempdir().unwrap();
+        let unit = dir.path().join("zero.service");
+        std::fs::write(&unit, UNIT.replace("/usr/bin/zero", "/bin/true")).unwrap();
+        let Ok(checked) = Command::new("systemd-analyze").arg("verify").arg(&unit).output() else {
+            return eprintln!("systemd-analyze is not installed: the unit was not checked by it");
+        };
+        let said = String::from_utf8_lossy(&checked.stderr);
+        let about_ours: Vec<_> = said.lines().filter(|line| line.contains("zero.service")).collect();
+        assert!(about_ours.is_empty(), "{about_ours:#?}");
     }
 }
