@@ -122,7 +122,6 @@ impl Services {
         }
     }
 
-    /// Tokens signed with an old key are good until they lapse, so a key stays that much longer than it signs.
     async fn rotate_signing_key(&self) -> Result<(), Error> {
         let now = self.now();
         let old = self.store.memory().directory().signing_keys().to_vec();
@@ -132,7 +131,7 @@ impl Services {
             return Ok(());
         }
         let mut keys = vec![tokens::new_signing_key(now)];
-        keys.extend(old.iter().filter(|key| now.since(key.created_at) < life * 2 + overlap).cloned());
+        keys.extend(tokens::still_needed(&old, now, overlap));
         self.store
             .write(Stamp::system(now), move |tx| {
                 sessions::set_signing_keys(tx, &old, keys.clone())?;

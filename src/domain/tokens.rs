@@ -1,5 +1,7 @@
 //! Access tokens: JWT (RFC 7519), HS256, as RFC 9068 names their type and claims.
 
+use std::time::Duration;
+
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,14 @@ pub fn new_signing_key(now: Time) -> SigningKey {
     SigningKey { id: secrets::random()[..16].into(), secret, created_at: now }
 }
 
+/// Those of `keys`, newest first, that are needed besides a key which takes over now: a key signs until its successor
+/// is made, and what it signed last is good for `token_life` more.
+pub fn still_needed(keys: &[SigningKey], now: Time, token_life: Duration) -> Vec<SigningKey> {
+    let successors = std::iter::once(now).chain(keys.iter().map(|key| key.created_at));
+    let needed = keys.iter().zip(successors).filter(|(_, taken_over)| now.since(*taken_over) < token_life);
+    needed.map(|(key, _)| key.clone()).collect()
+}
+
 pub fn sign(key: &SigningKey, user_id: UserId, session_id: SessionId, now: Time, end: Time) -> Result<String, Error> {
     let mut header = Header::new(Algorithm::HS256);
     header.typ = Some(TYPE.into());
@@ -59,4 +69,30 @@ pub fn verify(keys: &[SigningKey], token: &str, now: Time) -> Option<Access> {
     let claims = decode::<Claims>(token, &DecodingKey::from_secret(&key.secret), &validation).ok()?.claims;
     let valid = claims.nbf <= now.unix() && now.unix() < claims.exp;
     valid.then_some(Access { user_id: claims.sub, session_id: claims.sid })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::ids::Ids;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    #[test]
+    fn a_token_outlives_the_key_change_and_its_key_no_more_than_that() {
+        let start = Time::from_unix(1_800_000_000);
+        let ids = Ids::new(std::sync::Arc::new(ManualClock::at(start)) as std::sync::Arc<dyn Clock>);
+        let (user, session) = (ids.next(), ids.next());
+        let first = new_signing_key(start);
+        // The appliance was off for a year: the key is old, the token is not.
+        let change = start.plus(365 * 24 * HOUR);
+        let token = sign(&first, user, session, change, change.plus(24 * HOUR)).unwrap();
+        let mut keys = vec![new_signing_key(change)];
+        keys.extend(still_needed(std::slice::from_ref(&first), change, 24 * HOUR));
+        assert!(verify(&keys, &token, change.plus(23 * HOUR)).is_some());
+        assert!(verify(&keys, &token, change.plus(24 * HOUR)).is_none(), "it has lapsed");
+        assert!(verify(&[new_signing_key(change)], &token, change).is_none(), "nobody's key signed it");
+        assert_eq!(still_needed(&keys, change.plus(24 * HOUR), 24 * HOUR), keys[..1]);
+    }
 }

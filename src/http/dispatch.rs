@@ -17,7 +17,7 @@ use super::extract::Input;
 use super::limits::{Limits, Verdict};
 use super::peer::client_address;
 use super::respond::{Body, Failure, Reply};
-use super::route::{Access, Route};
+use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
@@ -102,11 +102,11 @@ impl Dispatch {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
-                self.limit(&Principal::Anonymous, peer, trail)?;
+                self.limit(RateClass::Standard, &Principal::Anonymous, peer, trail)?;
                 return Err(failure);
             }
         };
-        let Route { access, endpoint, .. } = found.route;
+        let Route { access, rate, endpoint, .. } = found.route;
         trail.route = Some(found.route.path);
         if *access != Access::Open && !self.services.is_set_up() {
             return Err(not_set_up());
@@ -116,11 +116,11 @@ impl Dispatch {
             Ok(principal) => principal,
             Err(_) if access.is_public() => Principal::Anonymous,
             Err(error) => {
-                self.limit(&Principal::Anonymous, peer, trail)?;
+                self.limit(*rate, &Principal::Anonymous, peer, trail)?;
                 return Err(error.into());
             }
         };
-        self.limit(&principal, peer, trail)?;
+        self.limit(*rate, &principal, peer, trail)?;
         trail.principal = Some(principal.clone());
         // May they: 401, 403.
         access.check(&principal)?;
@@ -141,7 +141,8 @@ impl Dispatch {
         }
     }
 
-    fn limit(&self, principal: &Principal, peer: IpAddr, trail: &mut Trail) -> Result<(), Failure> {
+    fn limit(&self, rate: RateClass, principal: &Principal, peer: IpAddr, trail: &mut Trail) -> Result<(), Failure> {
+        let RateClass::Standard = rate;
         let tier = principal.organization_id().map(|organization| self.services.tier(organization));
         let by_principal = tier.and_then(|tier| self.limits.by_principal(principal, tier));
         let verdict = by_principal.unwrap_or_else(|| self.limits.by_address(peer));
