@@ -147,6 +147,14 @@ impl Tag {
         Self { revision, volatile: 0 }
     }
 
+    /// `shown` is what the representation shows beside the stored resource.
+    pub fn of(revision: u64, shown: &impl std::hash::Hash) -> Self {
+        use std::hash::{DefaultHasher, Hasher};
+        let mut hasher = DefaultHasher::new();
+        shown.hash(&mut hasher);
+        Self { revision, volatile: hasher.finish().cast_signed() }
+    }
+
     pub fn parse(text: &str) -> Option<Self> {
         let (revision, volatile) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
         Some(Self { revision: revision.parse().ok()?, volatile: volatile.parse().ok()? })

@@ -5,12 +5,14 @@ pub mod commands;
 pub mod devices;
 pub mod engine;
 pub mod enrollment_tokens;
+pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod index;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod roles;
 pub mod sessions;
 pub mod tables;
 #[cfg(test)]
@@ -31,7 +33,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
-use tables::{AUDIT_HEADS, DEVICES, HEARTBEATS, KeyRange, META, ORGANIZATIONS, SESSIONS, SIGNING_KEYS, USERS};
+use tables::{
+    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, ROLES, SESSIONS, SIGNING_KEYS,
+    USERS,
+};
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
 use crate::clock::Time;
@@ -181,6 +186,18 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
     })?;
     USERS.scan(snapshot, KeyRange::all(), each, |_, user| {
         effects.push(Effect::User(user));
+        ControlFlow::Continue(())
+    })?;
+    ROLES.scan(snapshot, KeyRange::all(), each, |_, role| {
+        effects.push(Effect::Role(role));
+        ControlFlow::Continue(())
+    })?;
+    GROUPS.scan(snapshot, KeyRange::all(), each, |_, group| {
+        effects.push(Effect::Group(group));
+        ControlFlow::Continue(())
+    })?;
+    MEMBERS.scan(snapshot, KeyRange::all(), each, |(_, group, user), ()| {
+        effects.push(Effect::Joined(group, user));
         ControlFlow::Continue(())
     })?;
     SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {

@@ -8,12 +8,14 @@ use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, OrganizationId, SessionId, UserId};
+use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, RoleId, SessionId, UserId};
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::group::Group;
 use crate::model::organization::Organization;
+use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 use crate::store::audit::Head;
@@ -27,6 +29,19 @@ pub const ORGANIZATIONS: Table<OrganizationId, Organization> = Table::new("organ
 pub const USERS: Table<(OrganizationId, UserId), User> = Table::new("users");
 /// By the e-mail in its form for comparison; unique in the whole appliance, since it is all that sign-in asks for.
 pub const USERS_BY_EMAIL: Table<String, (OrganizationId, UserId)> = Table::new("users_by_email");
+/// The users with a role of the organization's own.
+pub const USERS_BY_ROLE: Table<(OrganizationId, RoleId, UserId), ()> = Table::new("users_by_role");
+/// The active super admins of the whole appliance: never empty once it is set up.
+pub const SUPER_ADMINS: Table<(OrganizationId, UserId), ()> = Table::new("super_admins");
+pub const ROLES: Table<(OrganizationId, RoleId), CustomRole> = Table::new("roles");
+/// By the name in its form for comparison.
+pub const ROLES_BY_NAME: Table<(OrganizationId, String), RoleId> = Table::new("roles_by_name");
+pub const GROUPS: Table<(OrganizationId, GroupId), Group> = Table::new("groups");
+/// By the name in its form for comparison.
+pub const GROUPS_BY_NAME: Table<(OrganizationId, String), GroupId> = Table::new("groups_by_name");
+/// Who is in a group directly.
+pub const MEMBERS: Table<(OrganizationId, GroupId, UserId), ()> = Table::new("members");
+pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::new("groups_of_user");
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
@@ -214,7 +229,7 @@ macro_rules! id_keys {
     )+};
 }
 
-id_keys!(OrganizationId, UserId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
+id_keys!(OrganizationId, UserId, RoleId, GroupId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

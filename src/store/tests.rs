@@ -34,7 +34,15 @@ async fn organization(store: &Store) -> OrganizationId {
     let made = store.write(Stamp::system(NOW), |tx| {
         let (id, now) = (tx.new_id(), tx.now());
         let name = "Acme".into();
-        let made = Organization { id, name, tier: Tier::Standard, created_at: now, updated_at: now, revision: 1 };
+        let made = Organization {
+            id,
+            name,
+            tier: Tier::Standard,
+            default_policy_id: None,
+            created_at: now,
+            updated_at: now,
+            revision: 1,
+        };
         organizations::put(tx, made)?;
         Ok(Audited::new(id, AuditEvent::new("system.setup").of(id)))
     });

@@ -1,23 +1,36 @@
 //! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
 //! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
 
-use std::collections::{BTreeSet, HashMap};
+mod directory;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
 
 use super::index::{Facts, Fleet};
 use crate::clock::Time;
-use crate::ids::{DeviceId, OrganizationId, SessionId, UserId};
+use crate::ids::{DeviceId, GroupId, OrganizationId, RoleId, SessionId, UserId};
 use crate::model::device::Device;
-use crate::model::organization::{Organization, Tier};
+use crate::model::group::Group;
+use crate::model::organization::Organization;
+use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
-use crate::model::user::{User, UserStatus};
+use crate::model::user::User;
+
+pub use directory::{Directory, GroupFacts, SessionFacts, UserFacts};
 
 /// What a commit changes in memory.
 pub(super) enum Effect {
     Organization(Organization),
     User(User),
+    UserGone(UserId),
+    Role(CustomRole),
+    RoleGone(RoleId),
+    Group(Group),
+    GroupGone(GroupId),
+    Joined(GroupId, UserId),
+    Left(GroupId, UserId),
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
@@ -26,67 +39,6 @@ pub(super) enum Effect {
     DeviceGone(OrganizationId, DeviceId),
     /// Something waits for the device: whoever holds its check-in open answers now.
     Wake(DeviceId),
-}
-
-#[derive(Clone, Debug)]
-pub struct UserFacts {
-    pub id: UserId,
-    pub organization_id: OrganizationId,
-    pub name: Arc<str>,
-    pub role: Arc<str>,
-    pub status: UserStatus,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct SessionFacts {
-    pub user_id: UserId,
-    pub expires_at: Time,
-}
-
-/// Who may sign in, and as what.
-#[derive(Default)]
-pub struct Directory {
-    organizations: HashMap<OrganizationId, Tier>,
-    users: HashMap<UserId, UserFacts>,
-    sessions: HashMap<SessionId, SessionFacts>,
-    sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
-    signing_keys: Vec<SigningKey>,
-}
-
-impl Directory {
-    pub fn is_set_up(&self) -> bool {
-        !self.organizations.is_empty()
-    }
-
-    pub fn tier(&self, organization: OrganizationId) -> Tier {
-        self.organizations.get(&organization).copied().unwrap_or(Tier::Standard)
-    }
-
-    pub fn organizations(&self) -> impl Iterator<Item = OrganizationId> {
-        self.organizations.keys().copied()
-    }
-
-    pub fn user(&self, id: UserId) -> Option<&UserFacts> {
-        self.users.get(&id)
-    }
-
-    pub fn session(&self, id: SessionId) -> Option<SessionFacts> {
-        self.sessions.get(&id).copied()
-    }
-
-    /// A user's sessions, oldest first.
-    pub fn sessions_of(&self, user: UserId) -> impl DoubleEndedIterator<Item = SessionId> {
-        self.sessions_by_user.get(&user).into_iter().flatten().copied()
-    }
-
-    pub fn lapsed_sessions(&self, now: Time, limit: usize) -> Vec<SessionId> {
-        self.sessions.iter().filter(|(_, s)| s.expires_at <= now).map(|(id, _)| *id).take(limit).collect()
-    }
-
-    /// Newest first; tokens are signed with the first.
-    pub fn signing_keys(&self) -> &[SigningKey] {
-        &self.signing_keys
-    }
 }
 
 #[derive(Default)]
@@ -134,43 +86,6 @@ impl Memory {
                 }
                 other => write(&self.directory).apply(other),
             }
-        }
-    }
-}
-
-impl Directory {
-    fn apply(&mut self, effect: Effect) {
-        match effect {
-            Effect::Organization(organization) => {
-                self.organizations.insert(organization.id, organization.tier);
-            }
-            Effect::User(user) => {
-                let facts = UserFacts {
-                    id: user.id,
-                    organization_id: user.organization_id,
-                    name: user.name.into(),
-                    role: user.role.into(),
-                    status: user.status,
-                };
-                self.users.insert(user.id, facts);
-            }
-            Effect::Session(session) => {
-                let facts = SessionFacts { user_id: session.user_id, expires_at: session.expires_at };
-                self.sessions.insert(session.id, facts);
-                self.sessions_by_user.entry(session.user_id).or_default().insert(session.id);
-            }
-            Effect::SessionGone(session) => {
-                if let Some(facts) = self.sessions.remove(&session)
-                    && let Some(sessions) = self.sessions_by_user.get_mut(&facts.user_id)
-                {
-                    sessions.remove(&session);
-                    if sessions.is_empty() {
-                        self.sessions_by_user.remove(&facts.user_id);
-                    }
-                }
-            }
-            Effect::SigningKeys(keys) => self.signing_keys = keys,
-            Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
         }
     }
 }
