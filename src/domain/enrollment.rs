@@ -72,6 +72,7 @@ impl Services {
                     status: Status::Pending,
                     enrolled_at: now,
                     policy_id: None,
+                    group_id: None,
                     policy_version: None,
                     vpn_ip,
                     wireguard_public_key: new.wireguard_public_key.clone(),

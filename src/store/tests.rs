@@ -23,7 +23,7 @@ fn open(disk: &Disk) -> Store {
     let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
     let engine = Engine::open_on(disk.clone(), options).expect("the disk holds a good file, or none");
     let ids = Arc::new(Ids::new(Arc::new(ManualClock::at(NOW))));
-    Store::start(engine, ids, Box::new(|| false)).expect("the store starts")
+    Store::start(engine, ids, NOW, Box::new(|| false)).expect("the store starts")
 }
 
 fn stamp(organization: OrganizationId) -> Stamp {

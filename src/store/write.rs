@@ -288,6 +288,7 @@ impl Writer {
             let mut transaction = self.engine.begin()?;
             let mut effects = Vec::new();
             let mut wrote = false;
+            let mut now = Time::from_unix(0);
             let mut next = 0;
             while next < batch.len() {
                 let job = &mut batch[next];
@@ -309,6 +310,7 @@ impl Writer {
                 match result {
                     Ok(()) => {
                         wrote |= tx.wrote;
+                        now = now.max(stamp.now);
                         effects.append(&mut tx.effects);
                         next += 1;
                     }
@@ -323,7 +325,7 @@ impl Writer {
             }
             if wrote {
                 transaction.commit()?;
-                self.memory.apply(effects);
+                self.memory.apply(effects, now);
             }
             batch.drain(..).for_each(Job::succeed);
             return Ok(());

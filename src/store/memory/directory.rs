@@ -4,13 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::Effect;
+use super::{Effect, Reach};
 use crate::clock::Time;
-use crate::ids::{GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
 use crate::model::organization::Tier;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
+use crate::store::resolution::{Policies, PolicyFacts};
+use crate::store::users::folded;
 
 #[derive(Clone, Debug)]
 pub struct UserFacts {
@@ -20,6 +22,7 @@ pub struct UserFacts {
     pub email: Arc<str>,
     pub role: RoleRef,
     pub status: UserStatus,
+    pub policy: Option<PolicyId>,
 }
 
 #[derive(Clone, Debug)]
@@ -34,6 +37,9 @@ pub struct GroupFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub parent: Option<GroupId>,
+    pub policy: Option<PolicyId>,
+    /// The name in its form for comparison: which of two groups as near as each other counts first.
+    pub order: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,8 @@ pub struct Directory {
     sessions: HashMap<SessionId, SessionFacts>,
     sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
     signing_keys: Vec<SigningKey>,
+    policies: Policies,
+    default_policies: HashMap<OrganizationId, PolicyId>,
 }
 
 impl Directory {
@@ -113,6 +121,14 @@ impl Directory {
         self.groups_by_user.get(&user).into_iter().flatten().copied()
     }
 
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    pub fn default_policy(&self, organization: OrganizationId) -> Option<PolicyId> {
+        self.default_policies.get(&organization).copied()
+    }
+
     pub fn session(&self, id: SessionId) -> Option<SessionFacts> {
         self.sessions.get(&id).copied()
     }
@@ -131,10 +147,45 @@ impl Directory {
         &self.signing_keys
     }
 
+    /// Whose policies or compliance the effect may change, seen before it is applied.
+    pub(super) fn reach(&self, effect: &Effect) -> Option<(OrganizationId, Reach)> {
+        match effect {
+            Effect::Organization(organization) => {
+                let changes = self.default_policy(organization.id) != organization.default_policy_id;
+                changes.then_some((organization.id, Reach::All))
+            }
+            Effect::User(user) => {
+                let changes = self.user(user.id).and_then(|facts| facts.policy) != user.policy_id;
+                changes.then(|| (user.organization_id, Reach::user(user.id)))
+            }
+            Effect::Joined(group, user) | Effect::Left(group, user) => {
+                let organization = self.group(*group)?.organization_id;
+                Some((organization, Reach::user(*user)))
+            }
+            // Nobody is in a new group yet, and nothing refers to a new policy.
+            Effect::Group(group) => {
+                let facts = self.group(group.id)?;
+                let changes = facts.policy != group.policy_id
+                    || facts.parent != group.parent_id
+                    || *facts.order != folded(&group.name);
+                changes.then_some((group.organization_id, Reach::All))
+            }
+            Effect::GroupGone(group) => Some((self.group(*group)?.organization_id, Reach::All)),
+            Effect::Policy(policy) => {
+                self.policies.get(policy.id).map(|facts| (facts.organization_id, Reach::All))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Organization(organization) => {
                 self.organizations.insert(organization.id, organization.tier);
+                match organization.default_policy_id {
+                    Some(policy) => self.default_policies.insert(organization.id, policy),
+                    None => self.default_policies.remove(&organization.id),
+                };
             }
             Effect::User(user) => {
                 insert(&mut self.users_by_organization, user.organization_id, user.id);
@@ -145,6 +196,7 @@ impl Directory {
                     email: user.email.into(),
                     role: user.role,
                     status: user.status,
+                    policy: user.policy_id,
                 };
                 self.users.insert(user.id, facts);
             }
@@ -162,12 +214,20 @@ impl Directory {
                 self.roles.remove(&role);
             }
             Effect::Group(group) => {
-                let (organization_id, parent) = (group.organization_id, group.parent_id);
-                self.groups.insert(group.id, GroupFacts { organization_id, name: group.name.into(), parent });
+                let facts = GroupFacts {
+                    organization_id: group.organization_id,
+                    order: folded(&group.name).into(),
+                    name: group.name.into(),
+                    parent: group.parent_id,
+                    policy: group.policy_id,
+                };
+                self.groups.insert(group.id, facts);
             }
             Effect::GroupGone(group) => {
                 self.groups.remove(&group);
             }
+            Effect::Policy(policy) => self.policies.put(policy.id, PolicyFacts::of(&policy)),
+            Effect::PolicyGone(_, policy) => self.policies.remove(policy),
             Effect::Joined(group, user) => {
                 insert(&mut self.members, group, user);
                 insert(&mut self.groups_by_user, user, group);

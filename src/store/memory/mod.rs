@@ -2,23 +2,27 @@
 //! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
 
 mod directory;
+mod waiting;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::watch;
-
-use super::index::{Facts, Fleet};
+use super::index::{Facts, Fleet, Judgement};
+use super::resolution::{Circumstances, Report, Resolver};
 use crate::clock::Time;
-use crate::ids::{DeviceId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
 use crate::model::device::Device;
 use crate::model::group::Group;
 use crate::model::organization::Organization;
+use crate::model::policy::Policy;
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 
-pub use directory::{Directory, GroupFacts, SessionFacts, UserFacts};
+pub use directory::{Directory, GroupFacts, RoleFacts, SessionFacts, UserFacts};
+pub use waiting::Waiter;
+
+use waiting::Waiting;
 
 /// What a commit changes in memory.
 pub(super) enum Effect {
@@ -31,6 +35,8 @@ pub(super) enum Effect {
     GroupGone(GroupId),
     Joined(GroupId, UserId),
     Left(GroupId, UserId),
+    Policy(Box<Policy>),
+    PolicyGone(OrganizationId, PolicyId),
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
@@ -41,13 +47,40 @@ pub(super) enum Effect {
     Wake(DeviceId),
 }
 
+/// Which devices of an organization may be judged otherwise than before.
+pub(super) enum Reach {
+    All,
+    Of(HashSet<UserId>),
+}
+
+impl Reach {
+    fn user(id: UserId) -> Self {
+        Self::Of(HashSet::from([id]))
+    }
+
+    fn and(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Of(users), Self::Of(more)) => users.extend(more),
+            _ => *self = Self::All,
+        }
+    }
+
+    fn includes(&self, user: Option<UserId>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(users) => user.is_some_and(|user| users.contains(&user)),
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Memory {
     directory: RwLock<Directory>,
     fleets: RwLock<HashMap<OrganizationId, Arc<RwLock<Fleet>>>>,
-    waiting: Mutex<HashMap<DeviceId, watch::Sender<()>>>,
+    waiting: Waiting,
 }
 
+// Whoever holds a fleet may go on to read the directory, and not the other way round.
 impl Memory {
     pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
         read(&self.directory)
@@ -61,75 +94,112 @@ impl Memory {
         write(&self.fleets).entry(organization).or_default().clone()
     }
 
-    /// Resolves as soon as something is committed for the device after this call.
-    pub fn wait_for(&self, device: DeviceId) -> Waiter<'_> {
-        let mut waiting = lock(&self.waiting);
-        let woken = waiting.entry(device).or_insert_with(|| watch::channel(()).0).subscribe();
-        Waiter { memory: self, device, woken: Some(woken) }
+    /// Resolves as soon as something is committed for the device after this call: a command, or other settings than
+    /// those of `fingerprint`.
+    pub fn wait_for(&self, organization: OrganizationId, device: DeviceId, fingerprint: u128) -> Waiter<'_> {
+        self.waiting.add(organization, device, fingerprint)
+    }
+
+    /// Tells the settings that the device should have from any others.
+    pub fn fingerprint(&self, organization: OrganizationId, device: DeviceId) -> u128 {
+        let fleet = self.fleet(organization);
+        let circumstances = read(&fleet).circumstances(device).map(|(circumstances, _)| circumstances);
+        let directory = self.directory();
+        let mut resolver = Resolver::new(&directory, organization);
+        resolver.resolve(device, circumstances.unwrap_or_default()).1.fingerprint
+    }
+
+    /// Judges the whole fleet anew where time alone may change a verdict.
+    pub fn judge_by_time(&self, organization: OrganizationId, now: Time) {
+        let depends = self.directory().policies().depend_on_time(organization);
+        if depends {
+            self.judge(organization, &Reach::All, now);
+        }
     }
 
     pub(super) fn adopt_fleet(&self, organization: OrganizationId, fleet: Fleet) {
         write(&self.fleets).insert(organization, Arc::new(RwLock::new(fleet)));
     }
 
-    pub(super) fn apply(&self, effects: Vec<Effect>) {
+    /// `now` is when the effects were caused.
+    pub(super) fn apply(&self, effects: Vec<Effect>, now: Time) {
+        let mut reached: HashMap<OrganizationId, Reach> = HashMap::new();
         for effect in effects {
             match effect {
-                Effect::Device(device) => write(&self.fleet(device.organization_id)).upsert(&facts(&device, None)),
+                Effect::Device(device) => {
+                    let facts = {
+                        let directory = self.directory();
+                        facts(&mut Resolver::new(&directory, device.organization_id), &device, None, now)
+                    };
+                    write(&self.fleet(device.organization_id)).upsert(&facts);
+                }
                 Effect::DeviceGone(organization, device) => {
                     write(&self.fleet(organization)).remove(device);
                 }
-                Effect::Wake(device) => {
-                    if let Some(waiter) = lock(&self.waiting).get(&device) {
-                        waiter.send_replace(());
+                Effect::Wake(device) => self.waiting.wake(device),
+                other => {
+                    let mut directory = write(&self.directory);
+                    if let Some((organization, reach)) = directory.reach(&other) {
+                        reached.entry(organization).and_modify(|all| all.and(reach)).or_insert(reach);
+                    }
+                    directory.apply(other);
+                }
+            }
+        }
+        for (organization, reach) in reached {
+            self.judge(organization, &reach, now);
+            self.waiting.wake_changed(organization, |device| self.fingerprint(organization, device));
+        }
+    }
+
+    /// Judges anew whoever is within reach.
+    fn judge(&self, organization: OrganizationId, reach: &Reach, now: Time) {
+        let fleet = self.fleet(organization);
+        let mut changed: Vec<(DeviceId, Judgement)> = Vec::new();
+        {
+            let fleet = read(&fleet);
+            let directory = self.directory();
+            let mut resolver = Resolver::new(&directory, organization);
+            for (device, circumstances, report, before) in fleet.judged() {
+                if reach.includes(circumstances.user) {
+                    let after = resolver.judge(device, circumstances, report, now);
+                    if after != before {
+                        changed.push((device, after));
                     }
                 }
-                other => write(&self.directory).apply(other),
             }
+        }
+        // Only the writer adds and removes devices, and this is the writer.
+        let mut fleet = write(&fleet);
+        for (device, judgement) in changed {
+            fleet.judge(device, judgement);
         }
     }
 }
 
 /// What the index holds of a device.
-pub(super) fn facts(device: &Device, last_seen: Option<Time>) -> Facts<'_> {
+pub(super) fn facts<'a>(
+    resolver: &mut Resolver<'_>,
+    device: &'a Device,
+    last_seen: Option<Time>,
+    now: Time,
+) -> Facts<'a> {
+    let report = Report::of(device);
+    let judgement = resolver.judge(device.id, Circumstances::of(device), report, now);
     Facts {
         id: device.id,
         status: device.status,
         platform: device.platform,
-        compliance: device.compliance,
+        compliance: judgement.compliance,
         user: device.user_id,
-        policy: device.policy_id,
-        groups: &[],
+        policy: judgement.policy,
+        assigned: device.policy_id,
+        groups: device.group_id.as_slice(),
         last_seen,
+        report,
         name: &device.device_name,
         hostname: device.hostname.as_deref(),
         serial: device.serial_number.as_deref(),
-    }
-}
-
-/// A device's check-in that is held open.
-pub struct Waiter<'a> {
-    memory: &'a Memory,
-    device: DeviceId,
-    woken: Option<watch::Receiver<()>>,
-}
-
-impl Waiter<'_> {
-    pub async fn woken(&mut self) {
-        if let Some(woken) = &mut self.woken {
-            // The sender stays in the map as long as this receiver exists.
-            let _ = woken.changed().await;
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let mut waiting = lock(&self.memory.waiting);
-        self.woken = None;
-        if waiting.get(&self.device).is_some_and(|sender| sender.receiver_count() == 0) {
-            waiting.remove(&self.device);
-        }
     }
 }
 
@@ -141,8 +211,4 @@ pub fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
 
 pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
