@@ -12,6 +12,7 @@ pub mod index;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod policies;
 pub mod roles;
 pub mod sessions;
 pub mod tables;
@@ -34,8 +35,8 @@ use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
 use tables::{
-    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, ROLES, SESSIONS, SIGNING_KEYS,
-    USERS,
+    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES, ROLES, SESSIONS,
+    SIGNING_KEYS, USERS,
 };
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
@@ -198,6 +199,10 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
     })?;
     MEMBERS.scan(snapshot, KeyRange::all(), each, |(_, group, user), ()| {
         effects.push(Effect::Joined(group, user));
+        ControlFlow::Continue(())
+    })?;
+    POLICIES.scan(snapshot, KeyRange::all(), each, |_, policy| {
+        effects.push(Effect::Policy(Box::new(policy)));
         ControlFlow::Continue(())
     })?;
     SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {

@@ -8,13 +8,16 @@ use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{
+    CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
+};
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
 use crate::model::group::Group;
 use crate::model::organization::Organization;
+use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
@@ -42,6 +45,12 @@ pub const GROUPS_BY_NAME: Table<(OrganizationId, String), GroupId> = Table::new(
 /// Who is in a group directly.
 pub const MEMBERS: Table<(OrganizationId, GroupId, UserId), ()> = Table::new("members");
 pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::new("groups_of_user");
+pub const POLICIES: Table<(OrganizationId, PolicyId), Policy> = Table::new("policies");
+/// By the name in its form for comparison.
+pub const POLICIES_BY_NAME: Table<(OrganizationId, String), PolicyId> = Table::new("policies_by_name");
+/// The policies that extend another, by that other.
+pub const POLICIES_BY_BASE: Table<(OrganizationId, PolicyId, PolicyId), ()> = Table::new("policies_by_base");
+pub const POLICY_VERSIONS: Table<(OrganizationId, PolicyId, u64), PolicyVersion> = Table::new("policy_versions");
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
@@ -229,7 +238,7 @@ macro_rules! id_keys {
     )+};
 }
 
-id_keys!(OrganizationId, UserId, RoleId, GroupId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
+id_keys!(OrganizationId, UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

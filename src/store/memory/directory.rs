@@ -1,12 +1,12 @@
 //! Who may sign in, as what, and who belongs with whom.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Effect;
 use crate::clock::Time;
-use crate::ids::{GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
 use crate::model::organization::Tier;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
@@ -36,6 +36,15 @@ pub struct GroupFacts {
     pub parent: Option<GroupId>,
 }
 
+#[derive(Clone, Debug)]
+pub struct PolicyFacts {
+    pub name: Arc<str>,
+    pub active: bool,
+    pub extends: Option<PolicyId>,
+    pub created_at: Time,
+    pub updated_at: Time,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct SessionFacts {
     pub user_id: UserId,
@@ -51,6 +60,7 @@ pub struct Directory {
     groups: HashMap<GroupId, GroupFacts>,
     members: HashMap<GroupId, BTreeSet<UserId>>,
     groups_by_user: HashMap<UserId, BTreeSet<GroupId>>,
+    policies: BTreeMap<(OrganizationId, PolicyId), PolicyFacts>,
     sessions: HashMap<SessionId, SessionFacts>,
     sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
     signing_keys: Vec<SigningKey>,
@@ -111,6 +121,13 @@ impl Directory {
     /// The groups that the user is in directly, oldest first.
     pub fn groups_of(&self, user: UserId) -> impl Iterator<Item = GroupId> {
         self.groups_by_user.get(&user).into_iter().flatten().copied()
+    }
+
+    /// The organization's policies, oldest first.
+    pub fn policies_of(&self, organization: OrganizationId) -> impl Iterator<Item = (PolicyId, &PolicyFacts)> {
+        let from = (organization, PolicyId::from_bytes([0; 16]));
+        let policies = self.policies.range(from..).take_while(move |((of, _), _)| *of == organization);
+        policies.map(|((_, id), facts)| (*id, facts))
     }
 
     pub fn session(&self, id: SessionId) -> Option<SessionFacts> {
@@ -187,6 +204,19 @@ impl Directory {
                 }
             }
             Effect::SigningKeys(keys) => self.signing_keys = keys,
+            Effect::Policy(policy) => {
+                let facts = PolicyFacts {
+                    name: policy.content.name.into(),
+                    active: policy.content.active,
+                    extends: policy.content.extends,
+                    created_at: policy.created_at,
+                    updated_at: policy.updated_at,
+                };
+                self.policies.insert((policy.organization_id, policy.id), facts);
+            }
+            Effect::PolicyGone(organization, policy) => {
+                self.policies.remove(&(organization, policy));
+            }
             Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
         }
     }

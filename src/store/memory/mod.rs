@@ -10,15 +10,16 @@ use tokio::sync::watch;
 
 use super::index::{Facts, Fleet};
 use crate::clock::Time;
-use crate::ids::{DeviceId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
 use crate::model::device::Device;
 use crate::model::group::Group;
 use crate::model::organization::Organization;
+use crate::model::policy::Policy;
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 
-pub use directory::{Directory, GroupFacts, SessionFacts, UserFacts};
+pub use directory::{Directory, GroupFacts, PolicyFacts, SessionFacts, UserFacts};
 
 /// What a commit changes in memory.
 pub(super) enum Effect {
@@ -31,6 +32,8 @@ pub(super) enum Effect {
     GroupGone(GroupId),
     Joined(GroupId, UserId),
     Left(GroupId, UserId),
+    Policy(Box<Policy>),
+    PolicyGone(OrganizationId, PolicyId),
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
