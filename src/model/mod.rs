@@ -6,6 +6,7 @@ pub mod device;
 pub mod enrollment;
 pub mod group;
 pub mod organization;
+pub mod policy;
 pub mod role;
 pub mod session;
 pub mod user;

@@ -1,5 +1,6 @@
 use std::ops::ControlFlow;
 
+use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{GROUPS, GROUPS_BY_NAME, GROUPS_OF_USER, KeyRange, MEMBERS};
@@ -30,6 +31,8 @@ pub fn put(tx: &mut Tx, group: Group) -> Result<(), Error> {
     if GROUPS_BY_NAME.get(tx, &(organization, name.clone()))?.is_some_and(|id| id != group.id) {
         return Err(Error::Conflict(format!("there is a group {:?} already", group.name)));
     }
+    let assigned = before.as_ref().and_then(|group| group.policy_id);
+    assignments::follow(tx, organization, Assignee::Group(group.id), assigned, group.policy_id)?;
     if let Some(old) = before.map(|group| folded(&group.name)).filter(|old| *old != name) {
         tx.delete(GROUPS_BY_NAME, &(organization, old))?;
     }
@@ -45,6 +48,7 @@ pub fn delete(tx: &mut Tx, group: &Group) -> Result<(), Error> {
         leave(tx, group.organization_id, group.id, user)?;
     }
     tx.delete(GROUPS_BY_NAME, &(group.organization_id, folded(&group.name)))?;
+    assignments::follow(tx, group.organization_id, Assignee::Group(group.id), group.policy_id, None)?;
     tx.delete(GROUPS, &(group.organization_id, group.id))?;
     tx.effect(Effect::GroupGone(group.id));
     Ok(())

@@ -1,5 +1,6 @@
 //! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
+pub mod assignments;
 pub mod audit;
 pub mod commands;
 pub mod devices;
@@ -12,6 +13,7 @@ pub mod index;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod policies;
 pub mod resolution;
 pub mod roles;
 pub mod sessions;
@@ -36,8 +38,8 @@ use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
 use resolution::Resolver;
 use tables::{
-    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, ROLES, SESSIONS, SIGNING_KEYS,
-    USERS,
+    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES, ROLES, SESSIONS,
+    SIGNING_KEYS, USERS,
 };
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
@@ -73,7 +75,12 @@ impl Store {
         Self::start(engine, ids, now, space)
     }
 
-    fn start(engine: Engine, ids: Arc<Ids>, now: Time, space: Box<dyn FnMut() -> bool + Send>) -> Result<Self, StoreError> {
+    fn start(
+        engine: Engine,
+        ids: Arc<Ids>,
+        now: Time,
+        space: Box<dyn FnMut() -> bool + Send>,
+    ) -> Result<Self, StoreError> {
         migrate::prepare(&engine)?;
         let memory = Arc::new(Memory::default());
         load(&engine.snapshot().map_err(Error::from)?, &memory, &ids, now)?;
@@ -98,7 +105,7 @@ impl Store {
         Ok(self.engine.snapshot()?)
     }
 
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
@@ -200,6 +207,10 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<()
     })?;
     MEMBERS.scan(snapshot, KeyRange::all(), each, |(_, group, user), ()| {
         effects.push(Effect::Joined(group, user));
+        ControlFlow::Continue(())
+    })?;
+    POLICIES.scan(snapshot, KeyRange::all(), each, |_, policy| {
+        effects.push(Effect::Policy(Box::new(policy)));
         ControlFlow::Continue(())
     })?;
     SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {

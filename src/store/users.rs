@@ -2,6 +2,7 @@ use std::ops::ControlFlow;
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{KeyRange, SUPER_ADMINS, USERS, USERS_BY_EMAIL, USERS_BY_ROLE};
@@ -49,6 +50,8 @@ pub fn put(tx: &mut Tx, user: User) -> Result<(), Error> {
             tx.put(USERS_BY_ROLE, &(user.organization_id, role, user.id), &())?;
         }
     }
+    let assigned = before.as_ref().and_then(|user| user.policy_id);
+    assignments::follow(tx, user.organization_id, Assignee::User(user.id), assigned, user.policy_id)?;
     tx.put(USERS, &key, &user)?;
     match (before.is_some_and(|user| is_super_admin(&user)), is_super_admin(&user)) {
         (false, true) => tx.put(SUPER_ADMINS, &key, &())?,
@@ -65,6 +68,7 @@ pub fn delete(tx: &mut Tx, user: &User) -> Result<(), Error> {
     let key = (user.organization_id, user.id);
     tx.delete(USERS_BY_EMAIL, &folded(&user.email))?;
     leave_role(tx, user)?;
+    assignments::follow(tx, user.organization_id, Assignee::User(user.id), user.policy_id, None)?;
     tx.delete(USERS, &key)?;
     if is_super_admin(user) {
         leave_super_admins(tx, &key)?;

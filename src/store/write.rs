@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::audit::AuditEvent;
 use super::engine::{Direction, Engine, EngineError, Read, Transaction};
 use super::idempotency::Idempotency;
+use super::index::Judgement;
 use super::memory::{Effect, Memory};
 use super::tables::{Key, Table};
 use super::{audit, idempotency};
@@ -25,6 +26,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{Ids, OrganizationId, RequestId};
 use crate::model::audit::Actor;
+use crate::model::device::Device;
 
 /// Closures in one commit at most. More would make the first of them wait for little gain.
 const BATCH: usize = 256;
@@ -90,6 +92,11 @@ impl<T> Audited<T> {
         self
     }
 
+    /// Whether the log says nothing of it so far.
+    pub fn is_silent(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub fn value(&self) -> &T {
         &self.value
     }
@@ -103,6 +110,7 @@ impl<T> Audited<T> {
 pub struct Tx<'a> {
     transaction: &'a mut Transaction,
     ids: &'a Ids,
+    memory: &'a Memory,
     stamp: &'a Stamp,
     space_is_low: bool,
     wrote: bool,
@@ -114,6 +122,16 @@ pub struct Tx<'a> {
 impl Tx<'_> {
     pub fn now(&self) -> Time {
         self.stamp.now
+    }
+
+    /// How the device is judged, and why, by the policies of the last commit.
+    pub fn verdict(&self, device: &Device) -> (Judgement, Vec<String>) {
+        self.memory.verdict(device, self.now())
+    }
+
+    /// Judges the organization's devices anew where time alone may change a verdict.
+    pub fn judge_by_time(&mut self, organization: OrganizationId) {
+        self.effect(Effect::TimePassed(organization));
     }
 
     pub fn stamp(&self) -> &Stamp {
@@ -296,6 +314,7 @@ impl Writer {
                 let mut tx = Tx {
                     transaction: &mut transaction,
                     ids: &self.ids,
+                    memory: &self.memory,
                     stamp: &stamp,
                     space_is_low,
                     wrote: false,
@@ -325,8 +344,8 @@ impl Writer {
             }
             if wrote {
                 transaction.commit()?;
-                self.memory.apply(effects, now);
             }
+            self.memory.apply(effects, now);
             batch.drain(..).for_each(Job::succeed);
             return Ok(());
         }

@@ -27,7 +27,16 @@ impl Fleet {
 
     /// Each device, in order of creation: what decides, and what it is judged as now.
     pub fn judged(&self) -> impl Iterator<Item = (DeviceId, Circumstances, Report, Judgement)> {
-        self.live.iter().map(|slot| {
+        self.judged_after(None)
+    }
+
+    /// The same for those that come after this one.
+    pub fn judged_after(
+        &self,
+        after: Option<DeviceId>,
+    ) -> impl Iterator<Item = (DeviceId, Circumstances, Report, Judgement)> {
+        let first = after.map_or(0, |after| super::number(self.ids.partition_point(|id| *id <= after)));
+        self.live.range(first..).map(|slot| {
             let ((circumstances, report), judgement) = self.facing(slot);
             (self.ids[slot as usize], circumstances, report, judgement)
         })

@@ -11,7 +11,7 @@ use crate::model::organization::Tier;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
-use crate::store::resolution::{Policies, PolicyFacts};
+use crate::store::resolution::{MAX_DEPTH, Policies, PolicyFacts};
 use crate::store::users::folded;
 
 #[derive(Clone, Debug)]
@@ -111,6 +111,15 @@ impl Directory {
         self.groups.get(&id)
     }
 
+    /// These groups, and those within them.
+    pub fn groups_within(&self, groups: &[GroupId]) -> Vec<GroupId> {
+        let is_within = |group: &GroupId| {
+            let around = std::iter::successors(Some(*group), |group| self.group(*group)?.parent).take(MAX_DEPTH + 1);
+            around.into_iter().any(|group| groups.contains(&group))
+        };
+        self.groups.keys().copied().filter(is_within).collect()
+    }
+
     /// Who is in the group directly, oldest first.
     pub fn members(&self, group: GroupId) -> impl Iterator<Item = UserId> {
         self.members.get(&group).into_iter().flatten().copied()
@@ -127,6 +136,11 @@ impl Directory {
 
     pub fn default_policy(&self, organization: OrganizationId) -> Option<PolicyId> {
         self.default_policies.get(&organization).copied()
+    }
+
+    /// The organization's policies, oldest first.
+    pub fn policies_of(&self, organization: OrganizationId) -> impl Iterator<Item = (PolicyId, &PolicyFacts)> {
+        self.policies.of(organization)
     }
 
     pub fn session(&self, id: SessionId) -> Option<SessionFacts> {
@@ -171,8 +185,9 @@ impl Directory {
                 changes.then_some((group.organization_id, Reach::All))
             }
             Effect::GroupGone(group) => Some((self.group(*group)?.organization_id, Reach::All)),
-            Effect::Policy(policy) => {
-                self.policies.get(policy.id).map(|facts| (facts.organization_id, Reach::All))
+            Effect::Policy(policy) => self.policies.get(policy.id).map(|facts| (facts.organization_id, Reach::All)),
+            Effect::TimePassed(organization) => {
+                self.policies.depend_on_time(*organization).then_some((*organization, Reach::All))
             }
             _ => None,
         }
@@ -227,7 +242,7 @@ impl Directory {
                 self.groups.remove(&group);
             }
             Effect::Policy(policy) => self.policies.put(policy.id, PolicyFacts::of(&policy)),
-            Effect::PolicyGone(_, policy) => self.policies.remove(policy),
+            Effect::PolicyGone(policy) => self.policies.remove(policy),
             Effect::Joined(group, user) => {
                 insert(&mut self.members, group, user);
                 insert(&mut self.groups_by_user, user, group);
@@ -247,7 +262,7 @@ impl Directory {
                 }
             }
             Effect::SigningKeys(keys) => self.signing_keys = keys,
-            Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
+            Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) | Effect::TimePassed(_) => {}
         }
     }
 }

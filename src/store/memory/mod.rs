@@ -36,7 +36,7 @@ pub(super) enum Effect {
     Joined(GroupId, UserId),
     Left(GroupId, UserId),
     Policy(Box<Policy>),
-    PolicyGone(OrganizationId, PolicyId),
+    PolicyGone(PolicyId),
     Session(Session),
     SessionGone(SessionId),
     SigningKeys(Vec<SigningKey>),
@@ -45,6 +45,8 @@ pub(super) enum Effect {
     DeviceGone(OrganizationId, DeviceId),
     /// Something waits for the device: whoever holds its check-in open answers now.
     Wake(DeviceId),
+    /// Verdicts that depend on the time are due again.
+    TimePassed(OrganizationId),
 }
 
 /// Which devices of an organization may be judged otherwise than before.
@@ -56,6 +58,10 @@ pub(super) enum Reach {
 impl Reach {
     fn user(id: UserId) -> Self {
         Self::Of(HashSet::from([id]))
+    }
+
+    fn none() -> Self {
+        Self::Of(HashSet::new())
     }
 
     fn and(&mut self, other: Self) {
@@ -109,12 +115,10 @@ impl Memory {
         resolver.resolve(device, circumstances.unwrap_or_default()).1.fingerprint
     }
 
-    /// Judges the whole fleet anew where time alone may change a verdict.
-    pub fn judge_by_time(&self, organization: OrganizationId, now: Time) {
-        let depends = self.directory().policies().depend_on_time(organization);
-        if depends {
-            self.judge(organization, &Reach::All, now);
-        }
+    /// How the device is judged, and why.
+    pub fn verdict(&self, device: &Device, now: Time) -> (Judgement, Vec<String>) {
+        let directory = self.directory();
+        Resolver::new(&directory, device.organization_id).verdict(device, now)
     }
 
     pub(super) fn adopt_fleet(&self, organization: OrganizationId, fleet: Fleet) {
@@ -140,7 +144,7 @@ impl Memory {
                 other => {
                     let mut directory = write(&self.directory);
                     if let Some((organization, reach)) = directory.reach(&other) {
-                        reached.entry(organization).and_modify(|all| all.and(reach)).or_insert(reach);
+                        reached.entry(organization).or_insert_with(Reach::none).and(reach);
                     }
                     directory.apply(other);
                 }
@@ -169,7 +173,7 @@ impl Memory {
                 }
             }
         }
-        // Only the writer adds and removes devices, and this is the writer.
+        // This is the writer, and memory is changed by nobody else: what was read still holds.
         let mut fleet = write(&fleet);
         for (device, judgement) in changed {
             fleet.judge(device, judgement);

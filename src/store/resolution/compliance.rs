@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::clock::Time;
 use crate::model::device::{Compliance, Device};
+use crate::model::policy::units;
 
 /// What the policies in force require of a device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl Requirements {
             no_jailbreak: is_set("compliance.jailbreak_detection"),
             os_version: text("compliance.min_os_version")
                 .and_then(|text| OsVersion::parse(text).map(|version| (version, text.to_owned()))),
-            updated_within: text("compliance.update_required_within").and_then(duration),
+            updated_within: text("compliance.update_required_within").and_then(units::duration),
         }
     }
 
@@ -223,17 +224,4 @@ impl Report {
     fn last_update(self) -> Option<Time> {
         (self.last_update > 0).then(|| Time::from_unix(self.last_update.into()))
     }
-}
-
-/// `30d`, `12h`, `90m`: a number and its unit. `None` for anything else.
-pub fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "m" => 60,
-        "h" => 60 * 60,
-        "d" => 24 * 60 * 60,
-        "w" => 7 * 24 * 60 * 60,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
 }

@@ -12,7 +12,7 @@ mod effective;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::index::Judgement;
@@ -22,7 +22,7 @@ use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::device::Device;
 use crate::model::policy::Policy;
 
-pub use compliance::{OsVersion, Report, Requirements, duration};
+pub use compliance::{OsVersion, Report, Requirements};
 pub use effective::{Effective, Resolved, Settings, settings};
 
 /// How far `extends` and nested groups are followed. Longer chains are refused when they are made.
@@ -68,12 +68,14 @@ pub struct PolicyFacts {
     pub extends: Option<PolicyId>,
     pub active: bool,
     pub settings: Arc<Settings>,
+    pub created_at: Time,
+    pub updated_at: Time,
 }
 
 impl PolicyFacts {
     pub fn of(policy: &Policy) -> Self {
         // A record of plain values is always JSON.
-        let Policy { organization_id, content, version, .. } = policy;
+        let Policy { organization_id, content, version, created_at, updated_at, .. } = policy;
         let data = serde_json::to_value(&content.policy_data).unwrap_or_default();
         Self {
             organization_id: *organization_id,
@@ -82,6 +84,8 @@ impl PolicyFacts {
             extends: content.extends,
             active: content.active,
             settings: Arc::new(settings(&data)),
+            created_at: *created_at,
+            updated_at: *updated_at,
         }
     }
 }
@@ -89,7 +93,7 @@ impl PolicyFacts {
 /// All policies, and the settings that combinations of them come to.
 #[derive(Debug, Default)]
 pub struct Policies {
-    facts: HashMap<PolicyId, PolicyFacts>,
+    facts: BTreeMap<PolicyId, PolicyFacts>,
     effective: Mutex<HashMap<Box<[PolicyId]>, Arc<Effective>>>,
 }
 
@@ -105,8 +109,12 @@ impl Policies {
         self.facts.get(&id)
     }
 
+    /// The organization's, oldest first.
     pub fn of(&self, organization: OrganizationId) -> impl Iterator<Item = (PolicyId, &PolicyFacts)> {
-        self.facts.iter().filter(move |(_, facts)| facts.organization_id == organization).map(|(id, facts)| (*id, facts))
+        self.facts
+            .iter()
+            .filter(move |(_, facts)| facts.organization_id == organization)
+            .map(|(id, facts)| (*id, facts))
     }
 
     pub fn put(&mut self, id: PolicyId, facts: PolicyFacts) {
@@ -219,6 +227,15 @@ impl<'a> Resolver<'a> {
         let (assignments, effective) = self.resolve(device, at);
         let policy = assignments.first().map(|assignment| assignment.policy);
         Judgement { policy, compliance: effective.requirements.judge(report, now) }
+    }
+
+    /// What the device is judged as, and what is wrong or missing.
+    pub fn verdict(&mut self, device: &Device, now: Time) -> (Judgement, Vec<String>) {
+        let (assignments, effective) = self.resolve(device.id, Circumstances::of(device));
+        let policy = assignments.first().map(|assignment| assignment.policy);
+        let report = Report::of(device);
+        let compliance = effective.requirements.judge(report, now);
+        (Judgement { policy, compliance }, effective.requirements.reasons(report, now))
     }
 
     fn assign_groups(&mut self, at: Circumstances) {
