@@ -7,6 +7,7 @@ mod devices;
 mod enrollment_tokens;
 mod health;
 mod paging;
+mod policies;
 mod setup;
 mod stats;
 
@@ -21,6 +22,7 @@ pub fn routes() -> Vec<Route> {
         devices::routes(),
         commands::routes(),
         enrollment_tokens::routes(),
+        policies::routes(),
         audit_logs::routes(),
         stats::routes(),
     ]

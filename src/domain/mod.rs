@@ -14,6 +14,7 @@ mod lockout;
 pub mod maintenance;
 pub mod op;
 mod passwords;
+pub mod policies;
 mod secrets;
 pub mod sessions;
 pub mod setup;

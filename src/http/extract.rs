@@ -50,7 +50,16 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(DeviceId, SessionId, EnrollmentTokenId);
+path_ids!(DeviceId, SessionId, EnrollmentTokenId, PolicyId);
+
+impl PathParameters for (ids::PolicyId, u64) {
+    fn parse(values: &[String]) -> Option<Self> {
+        match values {
+            [policy, version] => Some((ids::PolicyId::parse(policy)?, version.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
 
 impl PathParameters for (ids::DeviceId, ids::CommandId) {
     fn parse(values: &[String]) -> Option<Self> {

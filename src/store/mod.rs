@@ -1,5 +1,6 @@
 //! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
+pub mod assignments;
 pub mod audit;
 pub mod commands;
 pub mod devices;

@@ -1,0 +1,160 @@
+//! Deleting a policy, and what stands in its way.
+
+use super::{find, inherit, replace, require_version};
+use crate::domain::authz::Permission;
+use crate::domain::op::Op;
+use crate::domain::{Services, accounts, devices};
+use crate::error::Error;
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
+use crate::model::policy::{Policy, PolicyContent};
+use crate::store::audit::AuditEvent;
+use crate::store::engine::Read;
+use crate::store::write::{Audited, Tx, Unaudited};
+use crate::store::{assignments, groups, organizations, policies, users};
+
+/// Names that a refusal lists of one kind, at most.
+const MAX_NAMES: usize = 5;
+
+impl Services {
+    /// A policy in use is deleted only with another one to take its place wherever it was.
+    pub async fn delete_policy(
+        &self,
+        op: &Op,
+        id: PolicyId,
+        reassign_to: Option<PolicyId>,
+        version: Option<u64>,
+    ) -> Result<(), Error> {
+        let organization = op.organization_id()?;
+        if reassign_to.is_some() {
+            op.require(Permission::PoliciesAssign)?;
+        }
+        let delete = move |tx: &mut Tx| {
+            let policy = find(tx, organization, id)?;
+            require_version(&policy, version)?;
+            let uses = Uses::of(tx, organization, id)?;
+            let mut event = AuditEvent::new("policy.delete").on("policy", id, &policy.content.name);
+            let mut moved = Audited::without_entry((), Unaudited::Unchanged);
+            match reassign_to {
+                Some(to) => {
+                    if to == id || policies::get(tx, organization, to)?.is_none() {
+                        return Err(Error::field("reassign_to", "names no other policy"));
+                    }
+                    event = event.detail("reassigned_to", to.to_string()).detail("uses", uses.describe(tx)?);
+                    moved = uses.move_to(tx, &policy, to)?;
+                }
+                None if uses.is_empty() => {}
+                None => {
+                    let uses = uses.describe(tx)?.join("; ");
+                    let way = "DELETE it with ?reassign_to= and the policy that takes its place";
+                    return Err(Error::Conflict(format!("this policy is in use: {uses}. {way}")));
+                }
+            }
+            policies::delete(tx, &policy)?;
+            Ok(moved.and(event))
+        };
+        self.store.write(op.stamp(), delete).await
+    }
+}
+
+/// Everything that names a policy.
+struct Uses {
+    organization: OrganizationId,
+    extending: Vec<PolicyId>,
+    groups: Vec<GroupId>,
+    users: Vec<UserId>,
+    devices: Vec<DeviceId>,
+    is_default: bool,
+}
+
+impl Uses {
+    fn of(from: &impl Read, organization: OrganizationId, id: PolicyId) -> Result<Self, Error> {
+        Ok(Self {
+            organization,
+            extending: policies::extending(from, organization, id)?,
+            groups: assignments::groups(from, organization, id)?,
+            users: assignments::users(from, organization, id)?,
+            devices: assignments::devices(from, organization, id)?,
+            is_default: assignments::is_default(from, organization, id)?,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        let nothing = self.extending.is_empty() && self.groups.is_empty();
+        nothing && self.users.is_empty() && self.devices.is_empty() && !self.is_default
+    }
+
+    /// By what kind of thing the policy is used, and by which of them.
+    fn describe(&self, from: &impl Read) -> Result<Vec<String>, Error> {
+        let mut uses = Vec::new();
+        let organization = self.organization;
+        let policy = |id| Ok(policies::get(from, organization, id)?.map(|policy| policy.content.name));
+        uses.extend(named("extended by", "policy", "policies", &self.extending, policy)?);
+        let group = |id| Ok(groups::get(from, organization, id)?.map(|group| group.name));
+        uses.extend(named("assigned to", "group", "groups", &self.groups, group)?);
+        let user = |id| Ok(users::get(from, organization, id)?.map(|user| user.email));
+        uses.extend(named("assigned to", "user", "users", &self.users, user)?);
+        let device = |id| devices::find(from, organization, id).map(|device| Some(device.device_name));
+        uses.extend(named("assigned to", "device", "devices", &self.devices, device)?);
+        uses.extend(self.is_default.then(|| "the organization's default".into()));
+        Ok(uses)
+    }
+
+    /// Puts `to` wherever `policy` was.
+    fn move_to(&self, tx: &mut Tx, policy: &Policy, to: PolicyId) -> Result<Audited<()>, Error> {
+        let (organization, now) = (self.organization, tx.now());
+        let mut moved = Audited::without_entry((), Unaudited::Unchanged);
+        for id in &self.extending {
+            let over = find(tx, organization, *id)?;
+            inherit::check_base(tx, organization, (*id, &over.content.name), to, "reassign_to")?;
+            let content = PolicyContent { extends: Some(to), ..over.content.clone() };
+            let note = format!("{} was deleted", policy.content.name);
+            moved = moved.with(replace(tx, over, content, Some(note))?.map(|_| ()));
+        }
+        for id in &self.groups {
+            if let Some(mut group) = groups::get(tx, organization, *id)? {
+                (group.policy_id, group.updated_at, group.revision) = (Some(to), now, group.revision + 1);
+                groups::put(tx, group)?;
+            }
+        }
+        for id in &self.users {
+            if let Some(mut user) = users::get(tx, organization, *id)? {
+                user.policy_id = Some(to);
+                accounts::touch(tx, &mut user);
+                users::put(tx, user)?;
+            }
+        }
+        for id in &self.devices {
+            let mut device = devices::find(tx, organization, *id)?;
+            device.policy_id = Some(to);
+            devices::save(tx, &mut device)?;
+        }
+        if self.is_default
+            && let Some(mut owner) = organizations::get(tx, organization)?
+        {
+            (owner.default_policy_id, owner.updated_at, owner.revision) = (Some(to), now, owner.revision + 1);
+            organizations::put(tx, owner)?;
+        }
+        Ok(moved)
+    }
+}
+
+/// `assigned to the groups "A", "B" and 3 more`; nothing when there is none.
+fn named<I: Copy>(
+    how: &str,
+    one: &str,
+    many: &str,
+    ids: &[I],
+    name: impl Fn(I) -> Result<Option<String>, Error>,
+) -> Result<Option<String>, Error> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let mut names = Vec::new();
+    for id in ids.iter().take(MAX_NAMES) {
+        names.extend(name(*id)?.map(|name| format!("{name:?}")));
+    }
+    let kind = if ids.len() == 1 { one } else { many };
+    let more = ids.len() - names.len();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    Ok(Some(format!("{how} the {kind} {}{more}", names.join(", "))))
+}
