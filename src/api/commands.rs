@@ -11,7 +11,7 @@ use crate::domain::checkin::Report;
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::{self, OptionalJson, Path, Query};
-use crate::http::respond::{Json, Page};
+use crate::http::respond::{Json, Page, Tag};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{CommandId, DeviceId};
 use crate::model::command::{Command, CommandStatus, CommandType};
@@ -132,12 +132,14 @@ async fn check_in(
     OptionalJson(report): OptionalJson<CheckIn>,
 ) -> Result<Json<CheckedIn>, Error> {
     let CheckIn { agent_version, os_version, hostname, serial_number, posture, policy_version, policy_etag } = report;
+    let not_a_tag = || Error::field("policy_etag", "is not the ETag of a policy");
+    let holds = policy_etag.map(|tag| Tag::content_in(&tag).ok_or_else(not_a_tag)).transpose()?;
     let report = Report { agent_version, os_version, hostname, serial_number, posture, policy_version };
-    let done = services.check_in(&op, id, report, policy_etag, Duration::from_secs(wait)).await?;
+    let done = services.check_in(&op, id, report, holds, Duration::from_secs(wait)).await?;
     let commands = done.commands.into_iter().map(Into::into).collect();
     Ok(Json(CheckedIn {
         commands,
-        policy_etag: done.policy.to_string(),
+        policy_etag: Tag::Content(done.fingerprint).to_string(),
         next_checkin_seconds: done.next_checkin.as_secs(),
     }))
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::devices::{find, save, status_event};
-use super::effective_policy::PolicyTag;
 use super::op::{DevicePrincipal, Op, without_idempotency};
 use super::{Services, compliance};
 use crate::error::Error;
@@ -29,20 +28,20 @@ pub struct Report {
 pub struct CheckedIn {
     /// What the device has to do, oldest first. Handed out again until it reports a result.
     pub commands: Vec<Command>,
-    /// Of the settings that the device should have.
-    pub policy: PolicyTag,
+    /// Tells the settings that the device should have from any others.
+    pub fingerprint: u128,
     pub next_checkin: Duration,
 }
 
 impl Services {
-    /// Answers at once when a command is new to the device, or its settings are others than those that it `holds`;
+    /// Answers at once when a command is new to the device, or its settings are others than the ones it `holds`;
     /// otherwise as soon as either happens, and after `wait` at the latest.
     pub async fn check_in(
         &self,
         op: &Op,
         id: DeviceId,
         report: Report,
-        holds: Option<String>,
+        holds: Option<u128>,
         wait: Duration,
     ) -> Result<CheckedIn, Error> {
         let me = op.device()?.clone();
@@ -58,15 +57,14 @@ impl Services {
         let memory = self.store.memory();
         let before = memory.fingerprint(me.organization_id, id);
         let mut waiter = memory.wait_for(me.organization_id, id, before);
-        let (open, policy) = loop {
+        let (open, fingerprint) = loop {
             let open = commands::open(&self.store.snapshot()?, me.organization_id, id)?;
             let fingerprint = memory.fingerprint(me.organization_id, id);
-            let policy = PolicyTag(fingerprint);
             let is_new = open.iter().any(|command| command.status == CommandStatus::Pending)
                 || fingerprint != before
-                || holds.as_ref().is_some_and(|holds| *holds != policy.to_string());
+                || holds.is_some_and(|holds| holds != fingerprint);
             if is_new || tokio::time::Instant::now() >= deadline || *draining.borrow_and_update() {
-                break (open, policy);
+                break (open, fingerprint);
             }
             tokio::select! {
                 () = waiter.woken() => {}
@@ -76,7 +74,7 @@ impl Services {
         };
         drop(waiter);
         let commands = self.deliver(op, &me, open).await?;
-        Ok(CheckedIn { commands, policy, next_checkin: self.config.devices.checkin })
+        Ok(CheckedIn { commands, fingerprint, next_checkin: self.config.devices.checkin })
     }
 
     /// Heartbeats stay in memory; what is new about the device is written.

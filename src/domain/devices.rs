@@ -5,7 +5,7 @@ use super::authz::Permission;
 use super::op::{DeviceScope, Op, Principal};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::{DeviceId, OrganizationId, PolicyId, UserId};
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::command::WipeIntent;
 use crate::model::device::{Device, Status};
 use crate::store::audit::AuditEvent;
@@ -13,7 +13,7 @@ use crate::store::engine::Read;
 use crate::store::index::{Filter, Judgement, Sort};
 use crate::store::resolution::Resolver;
 use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{commands, devices, memory, policies, users};
+use crate::store::{commands, devices, groups, memory, policies, users};
 
 /// A device, with what memory knows beside the row.
 pub struct Seen {
@@ -213,6 +213,15 @@ pub(super) fn check_policy(
     match policy {
         Some(policy) if policies::get(from, organization, policy)?.is_none() => {
             Err(Error::field("policy_id", "names no policy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_group(from: &impl Read, organization: OrganizationId, group: Option<GroupId>) -> Result<(), Error> {
+    match group {
+        Some(group) if groups::get(from, organization, group)?.is_none() => {
+            Err(Error::field("group_id", "names no group"))
         }
         _ => Ok(()),
     }

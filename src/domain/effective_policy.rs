@@ -1,6 +1,5 @@
 //! What holds for one device, and why.
 
-use std::fmt;
 use std::sync::Arc;
 
 use super::Services;
@@ -11,16 +10,6 @@ use crate::error::Error;
 use crate::ids::{DeviceId, PolicyId};
 use crate::store::memory::Directory;
 use crate::store::resolution::{Circumstances, Effective, Resolver, Source};
-
-/// The entity tag of the settings in force: another one exactly when a setting is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PolicyTag(pub u128);
-
-impl fmt::Display for PolicyTag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{:032x}\"", self.0)
-    }
-}
 
 pub struct EffectivePolicy {
     pub device: DeviceId,
@@ -41,10 +30,6 @@ pub struct NamedAssignment {
 }
 
 impl EffectivePolicy {
-    pub fn tag(&self) -> PolicyTag {
-        PolicyTag(self.effective.fingerprint)
-    }
-
     pub fn name_of(&self, policy: PolicyId) -> &str {
         self.names.iter().find(|(id, _)| *id == policy).map_or("", |(_, name)| name)
     }

@@ -17,6 +17,7 @@ mod lockout;
 pub mod maintenance;
 pub mod op;
 mod passwords;
+pub mod policies;
 pub mod preview;
 mod secrets;
 pub mod sessions;

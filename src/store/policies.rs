@@ -96,3 +96,14 @@ pub fn version(
 ) -> Result<Option<PolicyVersion>, Error> {
     POLICY_VERSIONS.get(from, &(organization, id, version))
 }
+
+/// Newest first: the number of versions, and the part from `offset` on.
+pub fn versions(
+    from: &impl Read,
+    organization: OrganizationId,
+    id: PolicyId,
+    offset: u64,
+    limit: usize,
+) -> Result<(u64, Vec<PolicyVersion>), Error> {
+    POLICY_VERSIONS.page(from, KeyRange::prefix(&(organization, id)), Direction::Descending, offset, limit)
+}
