@@ -7,14 +7,13 @@ use serde_json::{Map, Value};
 
 use crate::domain::Services;
 use crate::domain::authz::Permission::DevicesView;
-use crate::domain::effective_policy::{EffectivePolicy, NamedAssignment};
+use crate::domain::effective_policy::{EffectivePolicy, NamedAssignment, Source};
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::Path;
 use crate::http::respond::{Json, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{DeviceId, PolicyId};
-use crate::store::resolution::Source;
 
 pub fn routes() -> Vec<Route> {
     let access = Access::needs_or_own_or_device(DevicesView);

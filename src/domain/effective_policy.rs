@@ -9,7 +9,9 @@ use super::op::Op;
 use crate::error::Error;
 use crate::ids::{DeviceId, PolicyId};
 use crate::store::memory::Directory;
-use crate::store::resolution::{Circumstances, Effective, Resolver, Source};
+use crate::store::resolution::{Circumstances, Effective, Resolver};
+
+pub use crate::store::resolution::Source;
 
 pub struct EffectivePolicy {
     pub device: DeviceId,
