@@ -1,6 +1,7 @@
 //! Policies: what an organization asks of its devices, and every version of it.
 
 mod check;
+mod contradictions;
 mod diff;
 mod inherit;
 mod remove;
@@ -20,7 +21,6 @@ use crate::store::resolution::PolicyFacts;
 use crate::store::write::{Audited, Tx, Unaudited};
 use crate::store::{memory, policies, users};
 
-pub use check::apps;
 pub use diff::Change;
 pub use versions::Compared;
 
