@@ -123,7 +123,7 @@ impl App {
     /// Whether writes can be committed; for the watchdog, while [`App::run_until`] owns the app.
     pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let services = self.services.clone();
-        move || services.is_healthy()
+        move || services.ailment().is_none()
     }
 
     /// Serves until `shutdown`, then lets requests under way finish and closes the data file.

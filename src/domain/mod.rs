@@ -105,8 +105,11 @@ impl Services {
         self.draining.send_replace(true);
     }
 
-    /// Whether a write could be committed.
-    pub fn is_healthy(&self) -> bool {
-        !*self.store.failed().borrow() && !self.stuck.load(Ordering::Relaxed)
+    /// Why a write could not be committed; `None` when it could.
+    pub fn ailment(&self) -> Option<&'static str> {
+        if *self.store.failed().borrow() {
+            return Some("the disk has failed: nothing is written until the appliance has been started again");
+        }
+        self.stuck.load(Ordering::Relaxed).then_some("the disk hangs: a write has been waiting for too long")
     }
 }

@@ -2,6 +2,7 @@
 
 mod contract;
 mod devices;
+mod failures;
 mod process;
 mod requests;
 mod server;

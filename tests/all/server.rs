@@ -78,9 +78,16 @@ impl Server {
 
     async fn on(folder: TempDir, settings: Vec<(&'static str, &'static str)>) -> Self {
         let data = folder.path().join("data");
-        let mut process = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
-            .stderr(Stdio::null())
+        // A limit on the size of files, where a test sets one, shall fail a write as a full disk does, and not kill.
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(binary())
+            .args(["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
+            .env_clear()
             .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -156,14 +163,18 @@ impl Drop for Server {
 }
 
 pub fn client(ca: &Path) -> reqwest::Client {
+    reqwest::Client::builder().tls_backend_preconfigured(trusting(ca)).build().unwrap()
+}
+
+/// TLS that trusts the appliance's own authority and nothing else.
+pub fn trusting(ca: &Path) -> rustls::ClientConfig {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     use rustls::pki_types::pem::PemObject;
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
+        .with_no_client_auth()
 }
