@@ -1,8 +1,10 @@
 //! The real binary, started on an empty folder, with a client that trusts it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -138,6 +140,30 @@ impl Server {
         self.send(self.request(Method::DELETE, path).bearer_auth(token)).await
     }
 
+    /// A connection on which the test writes what it likes.
+    pub fn connect(&self) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+        let config = trusting(&self.folder.path().join("data/tls/ca.pem"));
+        let client = rustls::ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+        rustls::StreamOwned::new(client, self.socket())
+    }
+
+    fn socket(&self) -> TcpStream {
+        let port = self.base.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    }
+
+    /// All that is answered to `request` on a connection of its own.
+    pub fn raw(&self, request: &str) -> String {
+        exchange(self.connect(), request)
+    }
+
+    /// The same without TLS.
+    pub fn in_clear(&self, request: &str) -> String {
+        exchange(self.socket(), request)
+    }
+
     pub async fn log_in(&self) -> Value {
         let body = json!({"email": EMAIL, "password": PASSWORD});
         self.send(self.request(Method::POST, "/auth/login").json(&body)).await.expect(200)
@@ -160,6 +186,13 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 pub fn client(ca: &Path) -> reqwest::Client {
