@@ -1,5 +1,8 @@
 //! The store as a whole: what was acknowledged is there, what was refused is not, and memory agrees with the tables.
 
+mod model;
+mod records;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
