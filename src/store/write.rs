@@ -4,9 +4,7 @@
 //! nothing it does is seen by anyone before the commit is on disk: tables, audit entries, the remembered outcome of an
 //! idempotent request and the effects on memory come into force together.
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::ops::{Bound, ControlFlow};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +14,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::audit::AuditEvent;
-use super::engine::{Direction, Engine, EngineError, Read, Transaction};
+use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
 use super::memory::{Effect, Memory};
 use super::tables::{Key, Table};
@@ -107,8 +105,6 @@ pub struct Tx<'a> {
     space_is_low: bool,
     wrote: bool,
     effects: Vec<Effect>,
-    /// The first failure of the disk, which ends the batch and not just this closure.
-    fault: RefCell<Option<EngineError>>,
 }
 
 impl Tx<'_> {
@@ -140,8 +136,7 @@ impl Tx<'_> {
     ) -> Result<(), Error> {
         self.wrote = true;
         let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
-        let result = self.transaction.put(table.name, &key.bytes(), &value);
-        Ok(self.note(result)?)
+        Ok(self.transaction.put(table.name, &key.bytes(), &value)?)
     }
 
     pub(super) fn delete<K: Key, V: Serialize + DeserializeOwned>(
@@ -150,8 +145,7 @@ impl Tx<'_> {
         key: &K,
     ) -> Result<bool, Error> {
         self.wrote = true;
-        let result = self.transaction.delete(table.name, &key.bytes());
-        Ok(self.note(result)?)
+        Ok(self.transaction.delete(table.name, &key.bytes())?)
     }
 
     /// What memory learns once this is committed.
@@ -169,29 +163,11 @@ impl Tx<'_> {
             retry_after: Duration::from_secs(60),
         })
     }
-
-    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if let Err(fault) = &result {
-            self.fault.borrow_mut().get_or_insert_with(|| fault.clone());
-        }
-        result
-    }
 }
 
 impl Read for Tx<'_> {
-    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
-        self.note(self.transaction.get(table, key, read))
-    }
-
-    fn scan(
-        &self,
-        table: &'static str,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        self.note(self.transaction.scan(table, from, to, direction, visit))
+    fn source(&self) -> Source<'_> {
+        self.transaction.source()
     }
 }
 
@@ -299,23 +275,23 @@ impl Writer {
                     space_is_low,
                     wrote: false,
                     effects: Vec::new(),
-                    fault: RefCell::new(None),
                 };
                 let result = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx)))
                     .unwrap_or_else(|_| Err(Error::Internal("a change panicked".into())));
-                if let Some(fault) = tx.fault.take() {
+                let Tx { wrote: has_written, effects: mut learnt, .. } = tx;
+                // A failure of the disk ends the batch, and not just this closure.
+                if let Some(fault) = transaction.fault() {
                     return Err(fault);
                 }
                 match result {
                     Ok(()) => {
-                        wrote |= tx.wrote;
-                        effects.append(&mut tx.effects);
+                        wrote |= has_written;
+                        effects.append(&mut learnt);
                         next += 1;
                     }
                     Err(error) => {
-                        let spoiled = tx.wrote;
                         batch.remove(next).fail(error);
-                        if spoiled {
+                        if has_written {
                             continue 'again;
                         }
                     }
