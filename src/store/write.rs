@@ -4,7 +4,7 @@
 //! nothing it does is seen by anyone before the commit is on disk: tables, audit entries, the remembered outcome of an
 //! idempotent request and the effects on memory come into force together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::Addresses;
 use super::audit::AuditEvent;
 use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
@@ -100,6 +101,7 @@ impl<T> Audited<T> {
 /// One closure's view of the transaction: reads see what this batch has written so far.
 pub struct Tx<'a> {
     transaction: &'a mut Transaction,
+    addresses: &'a mut Addresses,
     ids: &'a Ids,
     stamp: &'a Stamp,
     space_is_low: bool,
@@ -146,6 +148,21 @@ impl Tx<'_> {
     ) -> Result<bool, Error> {
         self.wrote = true;
         Ok(self.transaction.delete(table.name, &key.bytes())?)
+    }
+
+    /// See [`Addresses::free`].
+    pub(super) fn free_address(
+        &mut self,
+        organization: OrganizationId,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+    ) -> Result<Option<Ipv4Addr>, Error> {
+        self.addresses.free(&*self.transaction, organization, first, last)
+    }
+
+    /// To be told of each change of the table of addresses.
+    pub(super) fn addresses(&mut self) -> &mut Addresses {
+        self.addresses
     }
 
     /// What memory learns once this is committed.
@@ -227,6 +244,7 @@ pub(super) struct Writer {
     pub engine: Arc<Engine>,
     pub memory: Arc<Memory>,
     pub ids: Arc<Ids>,
+    pub addresses: Addresses,
     pub jobs: mpsc::Receiver<Box<dyn Job>>,
     pub space: Box<dyn FnMut() -> bool + Send>,
 }
@@ -270,6 +288,7 @@ impl Writer {
                 let stamp = job.stamp().clone();
                 let mut tx = Tx {
                     transaction: &mut transaction,
+                    addresses: &mut self.addresses,
                     ids: &self.ids,
                     stamp: &stamp,
                     space_is_low,
@@ -292,6 +311,7 @@ impl Writer {
                     Err(error) => {
                         batch.remove(next).fail(error);
                         if has_written {
+                            self.addresses.abort();
                             continue 'again;
                         }
                     }
@@ -300,6 +320,7 @@ impl Writer {
             if wrote {
                 transaction.commit()?;
                 self.memory.apply(effects);
+                self.addresses.commit();
             }
             batch.drain(..).for_each(Job::succeed);
             return Ok(());
