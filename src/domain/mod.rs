@@ -23,7 +23,7 @@ mod tokens;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, Time};
 use crate::config::Config;
@@ -58,6 +58,8 @@ pub struct Services {
     setup_code: SetupCode,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
+    /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
+    audit_searches: Arc<Semaphore>,
 }
 
 impl Services {
@@ -80,6 +82,7 @@ impl Services {
             setup_code,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
+            audit_searches: Arc::new(Semaphore::new(1)),
         }
     }
 
