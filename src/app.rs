@@ -17,6 +17,7 @@ use crate::http::limits::Limits;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
+use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
@@ -124,7 +125,7 @@ impl App {
     /// Whether writes can be committed; for the watchdog, while [`App::run_until`] owns the app.
     pub fn health(&self) -> impl Fn() -> bool + Send + Sync + 'static {
         let services = self.services.clone();
-        move || services.is_healthy()
+        move || services.ailment().is_none()
     }
 
     /// Serves until `shutdown`, then lets requests under way finish and closes the data file.
@@ -148,7 +149,11 @@ impl App {
             let dispatch = answer.clone();
             async move { dispatch.answer(request, peer.address).await }
         };
-        serve::run(listener, ca.tls(), answer, limits, stop).await;
+        let refuse = dispatch.clone();
+        let refuse = move |Refused { status, message, details }, peer: Peer| {
+            refuse.refuse(status, message, details, peer.address)
+        };
+        serve::run(listener, ca.tls(), answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if *disk.borrow() {

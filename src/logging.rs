@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
@@ -22,13 +23,13 @@ use crate::config::{LogConfig, LogFormat};
 /// Lines waiting to be written; a line is rarely longer than 300 bytes.
 const QUEUE: usize = 4096;
 
-/// Keeps the log going. Dropping it writes out what waits, for at most about two seconds.
+/// Keeps the log going until it is finished or dropped.
 pub struct Guard {
     json: bool,
     lost: ErrorCounter,
     reported: AtomicUsize,
     queue: NonBlocking,
-    thread: Option<WorkerGuard>,
+    thread: Mutex<Option<WorkerGuard>>,
 }
 
 /// How long the end of the process waits for room in the queue: this many times 20 ms.
@@ -36,17 +37,27 @@ const LAST_TRIES: usize = 50;
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Guard {
+    /// Writes out what waits, for at most about two seconds. What is logged afterwards is lost.
+    pub fn finish(&self) {
+        // Held to the end, so that whoever comes second goes on when all is written.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(thread) = thread.take() else { return };
+        let mut queue = self.queue.clone();
         let has_room = (0..LAST_TRIES).any(|_| {
             let lost = self.lost.dropped_lines();
             // Nothing, as a line: it is lost when there is no room, and writes nothing when there is.
-            let _ = self.queue.write(b"");
+            let _ = queue.write(b"");
             let has_room = self.lost.dropped_lines() == lost;
             if !has_room {
                 std::thread::sleep(Duration::from_millis(20));
             }
             has_room
         });
-        let thread = self.thread.take();
         if !has_room {
             // Nobody reads the log any more. The appender would say so on standard output, where only the result of a
             // command belongs; its thread ends with the process.
@@ -81,7 +92,7 @@ pub fn init(config: &LogConfig) -> Result<Guard, SetGlobalDefaultError> {
         tracing::subscriber::set_global_default(text_lines(config.level, colours, writer))?;
     }
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Guard { json, lost, reported: AtomicUsize::new(0), queue, thread: Some(thread) })
+    Ok(Guard { json, lost, reported: AtomicUsize::new(0), queue, thread: Mutex::new(Some(thread)) })
 }
 
 impl Guard {

@@ -1,6 +1,7 @@
 //! The network's edge: sockets, TLS and HTTP framing, with a limit on everything that arrives.
 //!
-//! Nothing here knows what is served: [`serve::run`] is given a function from request to response.
+//! Nothing here knows what is served: [`serve::run`] is given a function from request to response, and another one
+//! that words the answers to what never becomes a request.
 
 mod activity;
 mod admission;
@@ -11,24 +12,36 @@ pub mod serve;
 pub mod tls;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Response, StatusCode};
 
-/// The body of an error that this layer answers itself, in the shape that all errors of the API have.
-fn error_body(status: StatusCode, message: &str, details: &str) -> Bytes {
-    serde_json::json!({ "code": status.as_u16(), "message": message, "details": details }).to_string().into()
+use serve::Peer;
+
+/// What is wrong with a request that the service never sees, because it cannot be read or is not let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub status: StatusCode,
+    pub message: &'static str,
+    pub details: String,
 }
 
-/// A whole HTTP/1.1 response that carries [`error_body`] and ends its connection.
-fn error_response_bytes(status: StatusCode, message: &str, details: &str) -> Vec<u8> {
-    let body = error_body(status, message, details);
-    let mut response = format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-content-type-options: nosniff\r\n\
-         connection: close\r\n\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or_default(),
-        body.len(),
-    )
-    .into_bytes();
-    response.extend_from_slice(&body);
-    response
+impl Refused {
+    fn new(status: StatusCode, message: &'static str, details: impl Into<String>) -> Self {
+        Self { status, message, details: details.into() }
+    }
+}
+
+/// Makes the answer to it, so that every error looks like the service's own.
+pub type Refuse = dyn Fn(Refused, Peer) -> Response<Bytes> + Send + Sync;
+
+/// The response as HTTP/1.1 sends it on a connection that ends with it.
+fn last_on_its_connection(response: &Response<Bytes>) -> Vec<u8> {
+    let (status, body) = (response.status(), response.body());
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).into_bytes();
+    for (name, value) in response.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+    bytes.extend_from_slice(body);
+    bytes
 }

@@ -93,9 +93,9 @@ fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
     Tagged { tag, answer: Json(seen.into()) }
 }
 
-/// Which devices, as a query or as a bulk action's filter.
-#[derive(Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+/// The schema alone refuses what is unknown: serde cannot together with `flatten`.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 struct ListQuery {
     #[serde(default = "first")]
     #[schemars(range(min = 1))]
@@ -104,15 +104,8 @@ struct ListQuery {
     #[schemars(range(min = 1, max = 100))]
     page_size: u64,
     sort: Option<SortBy>,
-    status: Option<Status>,
-    platform: Option<Platform>,
-    user_id: Option<UserId>,
-    policy_id: Option<PolicyId>,
-    group_id: Option<GroupId>,
-    compliance: Option<Compliance>,
-    /// Part of the name, the hostname or the serial number, in whatever case.
-    #[schemars(length(max = 200))]
-    q: Option<String>,
+    #[serde(flatten)]
+    filter: FilterBody,
 }
 
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -146,7 +139,8 @@ impl From<SortBy> for Sort {
     }
 }
 
-#[derive(Default, Deserialize, JsonSchema)]
+/// Which devices, as a list's query or as a bulk action's filter.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FilterBody {
     status: Option<Status>,
@@ -155,6 +149,7 @@ struct FilterBody {
     policy_id: Option<PolicyId>,
     group_id: Option<GroupId>,
     compliance: Option<Compliance>,
+    /// Part of the name, the hostname or the serial number, in whatever case.
     #[schemars(length(max = 200))]
     q: Option<String>,
 }
@@ -175,10 +170,10 @@ impl From<FilterBody> for Filter {
 }
 
 async fn list(services: &Services, op: Op, Query(query): Query<ListQuery>) -> Result<Json<Page<DeviceView>>, Error> {
-    let ListQuery { page, page_size, sort, status, platform, user_id, policy_id, group_id, compliance, q } = query;
-    let filter = FilterBody { status, platform, user_id, policy_id, group_id, compliance, q }.into();
+    let ListQuery { page, page_size, sort, filter } = query;
     let (offset, limit) = window(page, page_size);
-    let (total, found) = services.devices(&op, filter, sort.map(Into::into).unwrap_or_default(), offset, limit)?;
+    let (total, found) =
+        services.devices(&op, filter.into(), sort.map(Into::into).unwrap_or_default(), offset, limit)?;
     Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
 }
 
@@ -345,4 +340,25 @@ async fn bulk(
     let succeeded = results.len() - failed;
     let item = |BulkResult { id, error }: BulkResult| BulkItem { id, ok: error.is_none(), error };
     Ok(Json(BulkView { results: results.into_iter().map(item).collect(), succeeded, failed }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::schema::Checker;
+
+    #[test]
+    fn a_list_s_query_is_read_whole_and_what_it_does_not_know_is_named() {
+        let checker = Checker::<ListQuery>::for_type();
+        let said = |query: &str| match checker.check_query(query) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        };
+        let query = checker.check_query("page=2&status=online&q=a&sort=-last_seen").ok().unwrap();
+        let FilterBody { status, q, platform, .. } = query.filter;
+        assert_eq!((query.page, query.page_size), (2, 20));
+        assert_eq!((status, q.as_deref(), platform), (Some(Status::Online), Some("a"), None));
+        assert_eq!(said("colour=red&page=0"), ["page must be at least 1", "colour is not a known member"]);
+        assert_eq!(said("status=red"), ["status must be one of online, suspended, pending, offline, wiped"]);
+    }
 }

@@ -62,23 +62,25 @@ impl Serve {
             Err(code) => return code,
         };
         let log = match logging::init(&config.log) {
-            Ok(guard) => guard,
+            Ok(guard) => Arc::new(guard),
             Err(error) => return fail(FAILED, &format_args!("cannot start the log: {error}")),
         };
-        match run_logged(config, &log) {
+        let code = match run_logged(config, &log) {
             Ok(()) => ExitCode::SUCCESS,
             Err((what, why)) => {
                 log.fatal(what, &why);
                 ExitCode::from(FAILED)
             }
-        }
+        };
+        log.finish();
+        code
     }
 }
 
 /// What failed, and why.
 type Failure = (&'static str, String);
 
-fn run_logged(config: Config, log: &Guard) -> Result<(), Failure> {
+fn run_logged(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
     process::make_data_dir(&config.server.data_dir).map_err(|error| ("cannot start", error))?;
     process::raise_open_files(config.server.connections);
     let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
@@ -101,9 +103,10 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(config: Config, log: &Guard) -> Result<(), Failure> {
+async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
     // Before anything else, so that a signal during a long start counts too.
-    let stop = signals::listen().map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
+    let stop = signals::listen(log.clone())
+        .map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
     let failed = |what| move |error: StartError| (what, error.to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.server.data_dir.display(), "starting");
 

@@ -152,3 +152,6 @@ impl Services {
         self.stuck.store(is_stuck, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ mod tokens;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, Time};
 use crate::config::Config;
@@ -63,6 +63,8 @@ pub struct Services {
     setup_code: SetupCode,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
+    /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
+    audit_searches: Arc<Semaphore>,
 }
 
 impl Services {
@@ -85,6 +87,7 @@ impl Services {
             setup_code,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
+            audit_searches: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -110,8 +113,11 @@ impl Services {
         self.draining.send_replace(true);
     }
 
-    /// Whether a write could be committed.
-    pub fn is_healthy(&self) -> bool {
-        !*self.store.failed().borrow() && !self.stuck.load(Ordering::Relaxed)
+    /// Why a write could not be committed; `None` when it could.
+    pub fn ailment(&self) -> Option<&'static str> {
+        if *self.store.failed().borrow() {
+            return Some("the disk has failed: nothing is written until the appliance has been started again");
+        }
+        self.stuck.load(Ordering::Relaxed).then_some("the disk hangs: a write has been waiting for too long")
     }
 }

@@ -81,7 +81,17 @@ impl Dispatch {
         };
 
         log(&parts, &reply, &trail, peer, request_id, started.elapsed());
-        finish(reply, &parts.method, request_id, verdict, now)
+        finish(reply, &parts.method, request_id, verdict, now).map(Body::new)
+    }
+
+    /// Answers what the network's edge could not read as a request, with what every other error carries.
+    pub fn refuse(&self, status: StatusCode, message: &str, details: String, socket: SocketAddr) -> Response<Bytes> {
+        let request_id: RequestId = self.ids.next();
+        let peer = socket.ip();
+        let verdict = self.limits.by_address(peer);
+        tracing::info!(status = status.as_u16(), %peer, %request_id, "refused: {message}");
+        let reply = Failure::new(status, message, details).into_reply(Some(request_id));
+        finish(reply, &Method::GET, request_id, Some(verdict), self.clock.now())
     }
 
     async fn walk<B>(
@@ -259,14 +269,20 @@ fn is_api(path: &str) -> bool {
 }
 
 /// The headers that every answer carries.
-fn finish(reply: Reply, method: &Method, request_id: RequestId, verdict: Option<Verdict>, now: Time) -> Response<Body> {
+fn finish(
+    reply: Reply,
+    method: &Method,
+    request_id: RequestId,
+    verdict: Option<Verdict>,
+    now: Time,
+) -> Response<Bytes> {
     const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
     const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
     const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
     let length = reply.body.len();
     let body = if *method == Method::HEAD { Bytes::new() } else { reply.body };
-    let mut response = Response::new(Body::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     *headers = reply.headers;

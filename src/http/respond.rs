@@ -9,6 +9,7 @@ use http_body_util::Full;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
+use super::openapi::Operation;
 use crate::error::{Error, FieldError};
 use crate::ids::RequestId;
 
@@ -40,6 +41,12 @@ impl Reply {
         reply
     }
 
+    /// Tells the client in how many seconds to come back: whole ones, rounded up, so that who waits that long is let in.
+    pub fn retry_after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.with(RETRY_AFTER, &seconds.max(1).to_string())
+    }
+
     fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
@@ -50,6 +57,7 @@ impl Reply {
 
 /// What a handler answers with; its type tells the OpenAPI document status and schema.
 pub trait Answer: Send {
+    /// That of success; an answer with another one says so in [`Answer::describe`].
     const STATUS: StatusCode;
     const DESCRIPTION: &'static str;
     /// The answer carries an `ETag`.
@@ -58,6 +66,10 @@ pub trait Answer: Send {
     /// Media type and schema of the body, `None` for an answer without one.
     fn schema(generator: &mut SchemaGenerator) -> Option<(&'static str, Schema)>;
     fn into_reply(self) -> Reply;
+
+    fn describe(operation: &mut Operation, generator: &mut SchemaGenerator) {
+        operation.answer(Self::STATUS, Self::DESCRIPTION, Self::TAGGED, Self::schema(generator));
+    }
 }
 
 /// 200 with a JSON body.
@@ -250,9 +262,7 @@ impl Failure {
         let (code, message, details) = (self.status.as_u16(), &*self.message, &*self.details);
         let mut reply = Reply::json(self.status, &Wire { code, message, details, request_id, errors });
         if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up: whoever waits that long is let in.
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            reply = reply.with(RETRY_AFTER, &seconds.max(1).to_string());
+            reply = reply.retry_after(wait);
         }
         if !self.allow.is_empty() {
             let names = self.allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");

@@ -227,7 +227,7 @@ where
 
     fn describe(&self, operation: &mut Operation, generator: &mut SchemaGenerator) {
         A::describe(operation, generator);
-        operation.answer(R::STATUS, R::DESCRIPTION, R::TAGGED, R::schema(generator));
+        R::describe(operation, generator);
     }
 
     fn call<'a>(&'a self, services: &'a Services, op: Op, input: Input<'a>) -> Answering<'a> {

@@ -139,11 +139,14 @@ fn explain(error: &jsonschema::ValidationError) -> Vec<FieldError> {
         }
         Kind::Type { kind } => format!("must be {}", type_names(kind)),
         Kind::Enum { options } => format!("must be one of {}", list(options)),
-        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => match choices(error) {
+            Some(words) => format!("must be one of {}", words.join(", ")),
             // An optional member is "its type or null": what is wrong with the value is what the type says.
-            let inner = context.iter().flatten().filter(|e| !is_null_branch(e));
-            return inner.take(1).flat_map(explain).collect();
-        }
+            None => {
+                let inner = context.iter().flatten().filter(|e| !is_null_branch(e));
+                return inner.take(1).flat_map(explain).collect();
+            }
+        },
         Kind::MinLength { limit: 1 } => "must not be empty".into(),
         Kind::MinLength { limit } => format!("must have at least {limit} characters"),
         Kind::MaxLength { limit } => format!("must have at most {limit} characters"),
@@ -163,6 +166,25 @@ fn explain(error: &jsonschema::ValidationError) -> Vec<FieldError> {
         _ => format!("is invalid: {}", error.masked()),
     };
     vec![FieldError::new(if path.is_empty() { "body".into() } else { path }, message)]
+}
+
+/// The words that would have been right, when nothing but words would: an enumeration whose values are described each
+/// has a branch for each.
+fn choices(error: &jsonschema::ValidationError) -> Option<Vec<String>> {
+    use ValidationErrorKind as Kind;
+    match error.kind() {
+        Kind::Enum { options } => Some(options.as_array()?.iter().filter_map(Value::as_str).map(Into::into).collect()),
+        Kind::Constant { expected_value } => Some(vec![expected_value.as_str()?.into()]),
+        Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
+            let branches = context.iter().flatten().filter(|inner| !is_null_branch(inner));
+            branches
+                .map(choices)
+                .collect::<Option<Vec<_>>>()
+                .map(|words| words.concat())
+                .filter(|words| !words.is_empty())
+        }
+        _ => None,
+    }
 }
 
 fn is_null_branch(error: &jsonschema::ValidationError) -> bool {

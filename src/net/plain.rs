@@ -7,7 +7,8 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::error_response_bytes;
+use super::serve::Peer;
+use super::{Refuse, Refused, last_on_its_connection};
 
 /// The content type of a TLS handshake record (RFC 8446, section 5.1), with which every TLS connection starts.
 const HANDSHAKE_RECORD: u8 = 22;
@@ -25,7 +26,7 @@ pub(super) async fn starts_tls(socket: &TcpStream) -> io::Result<bool> {
 }
 
 /// Answers an HTTP request in clear with where to go instead. Anything else gets no answer.
-pub(super) async fn hint(mut socket: TcpStream, patience: Duration) -> io::Result<()> {
+pub(super) async fn hint(mut socket: TcpStream, peer: Peer, patience: Duration, refuse: &Refuse) -> io::Result<()> {
     let mut header = Vec::new();
     let is_http = tokio::time::timeout(patience, read_header(&mut socket, &mut header));
     if !is_http.await.map_err(|_| io::ErrorKind::TimedOut)?? {
@@ -33,7 +34,8 @@ pub(super) async fn hint(mut socket: TcpStream, patience: Duration) -> io::Resul
     }
     let host = host(&header).map(str::to_owned).map_or_else(|| socket.local_addr().map(|a| a.to_string()), Ok)?;
     let details = format!("use https://{host} instead");
-    let response = error_response_bytes(StatusCode::BAD_REQUEST, "this port speaks HTTPS", &details);
+    let response = refuse(Refused::new(StatusCode::BAD_REQUEST, "this port speaks HTTPS", details), peer);
+    let response = last_on_its_connection(&response);
     tokio::time::timeout(patience, socket.write_all(&response)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     socket.shutdown().await?;
     linger(&mut socket).await;

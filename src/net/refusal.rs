@@ -10,7 +10,8 @@ use http::StatusCode;
 use hyper::rt::{Read, ReadBufCursor, Write};
 
 use super::activity::Activity;
-use super::error_response_bytes;
+use super::serve::Peer;
+use super::{Refuse, Refused, last_on_its_connection};
 
 /// Passes everything through, except an answer that no exchange has caused.
 ///
@@ -19,7 +20,9 @@ use super::error_response_bytes;
 /// refuse before such a flush, its answer goes out as it is.
 pub(super) struct Refusal<T> {
     io: T,
+    peer: Peer,
     activity: Arc<Activity>,
+    refuse: Arc<Refuse>,
     /// The number of exchanges begun, all ended, and everything of them written.
     settled: Option<u64>,
     own: Vec<u8>,
@@ -27,8 +30,8 @@ pub(super) struct Refusal<T> {
 }
 
 impl<T: Read + Write + Unpin> Refusal<T> {
-    pub(super) fn new(io: T, activity: Arc<Activity>) -> Self {
-        Self { io, activity, settled: Some(0), own: Vec::new(), written: 0 }
+    pub(super) fn new(io: T, peer: Peer, activity: Arc<Activity>, refuse: Arc<Refuse>) -> Self {
+        Self { io, peer, activity, refuse, settled: Some(0), own: Vec::new(), written: 0 }
     }
 
     pub(super) fn into_inner(self) -> T {
@@ -50,7 +53,8 @@ impl<T: Read + Write + Unpin> Refusal<T> {
             }
             _ => return None,
         };
-        Some(error_response_bytes(status, message, details))
+        let response = (self.refuse)(Refused::new(status, message, details), self.peer);
+        Some(last_on_its_connection(&response))
     }
 
     fn poll_own(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -28,7 +28,7 @@ use super::admission::{Admission, Occasionally};
 use super::listener::Listener;
 use super::refusal::Refusal;
 use super::tls::ServerTls;
-use super::{error_body, plain};
+use super::{Refuse, Refused, plain};
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +84,13 @@ const BUFFER: usize = 64 * 1024;
 /// An unanswered HTTP/2 ping shows that the client has vanished while we work on its requests.
 const PING: Duration = Duration::from_secs(20);
 
-/// Serves `listener` with `answer` until `drain` resolves; then accepts no more, lets requests under way be answered
-/// for at most [`Limits::grace`], and returns.
+/// Serves `listener` with `answer`, and with `refuse` for what is no request, until `drain` resolves; then accepts no
+/// more, lets requests under way be answered for at most [`Limits::grace`], and returns.
 pub async fn run<S, F, B>(
     listener: Listener,
     tls: &ServerTls,
     answer: S,
+    refuse: Arc<Refuse>,
     limits: Limits,
     drain: impl Future<Output = ()>,
 ) where
@@ -104,6 +105,7 @@ pub async fn run<S, F, B>(
     let (draining, drained) = watch::channel(false);
     let server = Arc::new(Server {
         answer,
+        refuse,
         acceptor: TlsAcceptor::from(tls.config()),
         handshakes: Semaphore::new(limits.handshakes),
         limits,
@@ -152,6 +154,7 @@ fn report(ended: Result<(), JoinError>) {
 
 struct Server<S> {
     answer: S,
+    refuse: Arc<Refuse>,
     acceptor: TlsAcceptor,
     handshakes: Semaphore,
     limits: Limits,
@@ -173,7 +176,7 @@ where
         let stream = tokio::select! {
             biased;
             () = draining(&mut drained) => return Ok(()),
-            stream = self.handshake(socket) => stream?,
+            stream = self.handshake(socket, peer) => stream?,
         };
         let Some(stream) = stream else { return Ok(()) };
         let activity = Activity::new(self.limits.idle, self.limits.unread);
@@ -186,13 +189,13 @@ where
     }
 
     /// `None` when the client spoke no TLS, and has been told.
-    async fn handshake(&self, socket: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+    async fn handshake(&self, socket: TcpStream, peer: Peer) -> io::Result<Option<TlsStream<TcpStream>>> {
         /// When others wait for their turn, a handshake has one of these parts of its time: silent ones must not
         /// keep everybody else out.
         const PARTS: u32 = 5;
         let patience = self.limits.handshake;
         if !timeout(patience, plain::starts_tls(&socket)).await?? {
-            plain::hint(socket, patience).await?;
+            plain::hint(socket, peer, patience, &*self.refuse).await?;
             return Ok(None);
         }
         let _turn = timeout(patience, self.handshakes.acquire()).await?.map_err(io::Error::other)?;
@@ -215,7 +218,7 @@ where
         activity: &Arc<Activity>,
         drained: watch::Receiver<bool>,
     ) {
-        let mut io = Refusal::new(TokioIo::new(stream), activity.clone());
+        let mut io = Refusal::new(TokioIo::new(stream), peer, activity.clone(), self.refuse.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // `Activity` has this limit: hyper's would be a second one, and counts idle time too.
@@ -263,11 +266,17 @@ where
     ) -> impl Future<Output = Result<Response<Replied<B>>, Infallible>> + Send + 'static + use<S, F, B> {
         let exchange = activity.begin();
         let fits = header_size(&request) <= self.limits.header_bytes;
-        let answer = fits.then(|| (self.answer)(request, peer));
+        let answer = if fits {
+            Ok((self.answer)(request, peer))
+        } else {
+            let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            let refused = Refused::new(status, "request header too large", "send fewer or shorter headers");
+            Err((self.refuse)(refused, peer))
+        };
         async move {
             let response = match answer {
-                Some(answer) => answer.await.map(Either::Left),
-                None => header_too_large().map(Either::Right),
+                Ok(answer) => answer.await.map(Either::Left),
+                Err(refused) => refused.map(Full::new).map(Either::Right),
             };
             Ok(response.map(|body| exchange.answer(body)))
         }
@@ -282,17 +291,6 @@ fn header_size(request: &Request<Incoming>) -> usize {
     const SEPARATORS: usize = ": \r\n".len();
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     target + request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + SEPARATORS).sum::<usize>()
-}
-
-fn header_too_large() -> Response<Full<Bytes>> {
-    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    let body = error_body(status, "request header too large", "send fewer or shorter headers");
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
 
 /// Runs a connection to its end, or to the end of our patience. Returns whether it ended by itself.

@@ -1,13 +1,15 @@
 //! The audit log: per organization a sequence without gaps, each entry chained to the one before it by SHA-256.
 
-use std::ops::ControlFlow;
+use std::net::IpAddr;
+use std::ops::{Bound, ControlFlow};
 
+use memchr::memmem;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::engine::{Direction, Read};
-use super::tables::{AUDIT, AUDIT_HEADS, KeyRange, ORGANIZATIONS};
+use super::tables::{AUDIT, AUDIT_HEADS, Key, KeyRange, ORGANIZATIONS};
 use super::write::Tx;
 use crate::clock::Time;
 use crate::error::Error;
@@ -148,6 +150,80 @@ pub fn newest_first(
 ) -> Result<(), Error> {
     let range = KeyRange::between(&(organization, first), &(organization, last));
     AUDIT.scan(from, range, Direction::Descending, |_, entry| visit(entry))
+}
+
+/// What can be searched for in an entry, read without the rest of it.
+#[derive(Deserialize)]
+pub struct Glance<'a> {
+    #[serde(borrow)]
+    pub actor: ActorGlance<'a>,
+    pub action: &'a str,
+    #[serde(borrow)]
+    pub resource: Option<ResourceGlance<'a>>,
+    pub source_ip: Option<IpAddr>,
+    pub result: AuditResult,
+}
+
+#[derive(Deserialize)]
+pub struct ActorGlance<'a> {
+    pub id: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+pub struct ResourceGlance<'a> {
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    pub id: &'a str,
+}
+
+/// Which part of what was found is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    pub offset: u64,
+    pub limit: usize,
+}
+
+/// How many of the entries `first..=last` match, and part of them, newest first.
+///
+/// An entry that matches has all of `words` in its stored form, where text stands as it is: so most others are told
+/// by their bytes, without being read.
+pub fn search(
+    from: &impl Read,
+    organization: OrganizationId,
+    (first, last): (u64, u64),
+    words: &[&str],
+    matches: impl Fn(&Glance<'_>) -> bool,
+    part: Part,
+) -> Result<(u64, Vec<AuditEntry>), Error> {
+    let finders: Vec<_> = words.iter().map(|word| memmem::Finder::new(word.as_bytes())).collect();
+    let (from_key, to_key) = ((organization, first).bytes(), (organization, last).bytes());
+    let (mut total, mut wanted, mut unread) = (0, Vec::new(), None);
+    let mut look = |key: &[u8], row: &[u8]| {
+        if finders.iter().any(|finder| finder.find(row).is_none()) {
+            return ControlFlow::Continue(());
+        }
+        match rmp_serde::from_slice::<Glance<'_>>(row) {
+            Ok(glance) if matches(&glance) => {
+                if total >= part.offset && wanted.len() < part.limit {
+                    wanted.extend(<(OrganizationId, u64)>::from_bytes(key));
+                }
+                total += 1;
+            }
+            Ok(_) => {}
+            Err(cause) => {
+                unread = Some(Error::Internal(format!("an audit entry cannot be read: {cause}")));
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    };
+    let bounds = (Bound::Included(&*from_key), Bound::Included(&*to_key));
+    from.scan(AUDIT.name, bounds.0, bounds.1, Direction::Descending, &mut look)?;
+    if let Some(error) = unread {
+        return Err(error);
+    }
+    let found = wanted.iter().map(|key| AUDIT.get(from, key));
+    Ok((total, found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()))
 }
 
 /// The smallest sequence number whose entry is not before `accept` says so; entries are in order of time.

@@ -29,7 +29,12 @@ pub fn exists(from: &impl Read, organization: OrganizationId, id: DeviceId) -> R
 pub fn insert(tx: &mut Tx, device: Device) -> Result<(), Error> {
     tx.require_space()?;
     let key = (device.organization_id, device.id);
-    tx.put(ADDRESSES, &(device.organization_id, device.vpn_ip.to_bits()), &device.id)?;
+    let address = (device.organization_id, device.vpn_ip.to_bits());
+    if ADDRESSES.contains(tx, &address)? {
+        return Err(Error::Internal(format!("the address {} was to be given out twice", device.vpn_ip)));
+    }
+    tx.put(ADDRESSES, &address, &device.id)?;
+    tx.addresses().take(device.organization_id, device.vpn_ip);
     if let Some(hash) = &device.token_hash {
         tx.put(DEVICES_BY_TOKEN, hash, &key)?;
     }
@@ -74,6 +79,7 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
         tx.delete(OPEN_COMMANDS, &key)?;
     }
     tx.delete(ADDRESSES, &(device.organization_id, device.vpn_ip.to_bits()))?;
+    tx.addresses().give_back(device.organization_id, device.vpn_ip);
     tx.delete(HEARTBEATS, &key)?;
     tx.delete(DEVICES, &key)?;
     tx.effect(Effect::DeviceGone(device.organization_id, device.id));
@@ -81,39 +87,12 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     Ok(())
 }
 
-/// A free address between `first` and `last`; `None` when all are taken.
-///
-/// Addresses are given out upwards, and only then from the gaps, so that a freed address rests before it is used again.
+/// A free address between `first` and `last` for a device that [`insert`] stores next; `None` when all are in use.
 pub fn free_address(
-    from: &impl Read,
+    tx: &mut Tx,
     organization: OrganizationId,
     first: Ipv4Addr,
     last: Ipv4Addr,
 ) -> Result<Option<Ipv4Addr>, Error> {
-    let (first, last) = (first.to_bits(), last.to_bits());
-    let mut highest = None;
-    let range = KeyRange::between(&(organization, first), &(organization, last));
-    ADDRESSES.scan(from, range, Direction::Descending, |(_, used), _| {
-        highest = Some(used);
-        ControlFlow::Break(())
-    })?;
-    let free = match highest {
-        None => Some(first),
-        Some(highest) if highest < last => Some(highest + 1),
-        Some(_) => first_gap(from, organization, first, last)?,
-    };
-    Ok(free.map(Into::into))
-}
-
-fn first_gap(from: &impl Read, organization: OrganizationId, first: u32, last: u32) -> Result<Option<u32>, Error> {
-    let mut candidate = Some(first);
-    let range = KeyRange::between(&(organization, first), &(organization, last));
-    ADDRESSES.scan(from, range, Direction::Ascending, |(_, used), _| match candidate {
-        Some(address) if address == used => {
-            candidate = used.checked_add(1).filter(|next| *next <= last);
-            ControlFlow::Continue(())
-        }
-        _ => ControlFlow::Break(()),
-    })?;
-    Ok(candidate)
+    tx.free_address(organization, first, last)
 }

@@ -1,5 +1,6 @@
 //! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
+mod addresses;
 pub mod assignments;
 pub mod audit;
 pub mod commands;
@@ -33,6 +34,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use addresses::Addresses;
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
@@ -87,7 +89,8 @@ impl Store {
         let engine = Arc::new(engine);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failing, failed) = watch::channel(false);
-        let writer = Writer { engine: engine.clone(), memory: memory.clone(), ids, jobs: queue, space };
+        let addresses = Addresses::default();
+        let writer = Writer { engine: engine.clone(), memory: memory.clone(), ids, addresses, jobs: queue, space };
         let keep = engine.clone();
         let writer = std::thread::Builder::new().name("zero-writer".into()).spawn(move || {
             if writer.run().is_err() {

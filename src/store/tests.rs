@@ -1,6 +1,10 @@
 //! The store as a whole: what was acknowledged is there, what was refused is not, and memory agrees with the tables.
 
+mod model;
+mod records;
+
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -11,10 +15,11 @@ use super::engine::{Engine, Options};
 use super::idempotency::Idempotency;
 use super::tables::META;
 use super::write::{Audited, Stamp};
-use super::{Store, audit, memory, organizations};
+use super::{Store, audit, devices, memory, organizations};
 use crate::clock::{ManualClock, Time};
 use crate::error::Error;
-use crate::ids::{Ids, OrganizationId};
+use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::model::device::Device;
 use crate::model::organization::{Organization, Tier};
 
 const NOW: Time = Time::from_unix(1_800_000_000);
@@ -135,4 +140,55 @@ async fn a_disk_that_fills_up_acknowledges_nothing_more_and_loses_nothing() {
     failed.wait_for(|failed| *failed).await.unwrap();
     let store = open(&Disk::holding(disk.bytes()));
     assert_eq!(META.get(&store.snapshot().unwrap(), &"before".into()), Ok(Some(1)));
+}
+
+/// An address that was just freed may still be in other devices' tables and caches.
+#[tokio::test]
+async fn addresses_go_round_and_each_is_given_once() {
+    let disk = Disk::holding(Vec::new());
+    let store = open(&disk);
+    let owner = organization(&store).await;
+    let ids = Ids::new(Arc::new(ManualClock::at(NOW)));
+    let enroll = async |store: &Store, refuse: bool| {
+        let (id, pool): (DeviceId, _) = (ids.next(), (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 4)));
+        let change = move |tx: &mut super::write::Tx| {
+            let free = devices::free_address(tx, owner, pool.0, pool.1)?;
+            let vpn_ip = free.ok_or_else(|| Error::Conflict("used up".into()))?;
+            let token = [vpn_ip.octets()[3]; 32];
+            let device = Device { vpn_ip, ..records::new_device(owner, id, None, token) };
+            devices::insert(tx, device.clone())?;
+            if refuse {
+                return Err(Error::Conflict("refused after writing".into()));
+            }
+            Ok(Audited::new(device, AuditEvent::new("test.enroll")))
+        };
+        store.write(stamp(owner), change).await
+    };
+    let last_byte = |device: &Device| device.vpn_ip.octets()[3];
+    let unenroll = async |store: &Store, device: Device| {
+        let change = move |tx: &mut super::write::Tx| {
+            devices::delete(tx, device.clone())?;
+            Ok(Audited::new((), AuditEvent::new("test.unenroll")))
+        };
+        store.write(stamp(owner), change).await.unwrap();
+    };
+    // The very first finds the pool unread, and is taken back with what was read for it.
+    assert!(enroll(&store, true).await.is_err());
+    let one = enroll(&store, false).await.unwrap();
+    let two = enroll(&store, false).await.unwrap();
+    assert_eq!((last_byte(&one), last_byte(&two)), (1, 2));
+    unenroll(&store, one).await;
+    assert!(enroll(&store, true).await.is_err());
+    let three = enroll(&store, false).await.unwrap();
+    assert_eq!(last_byte(&three), 3, "what was refused has used nothing, and 1 rests");
+    // A restart goes on after the highest.
+    store.close();
+    let store = open(&disk);
+    for expected in [4, 1] {
+        assert_eq!(last_byte(&enroll(&store, false).await.unwrap()), expected);
+    }
+    assert_eq!(enroll(&store, false).await, Err(Error::Conflict("used up".into())));
+    unenroll(&store, two).await;
+    assert_eq!(last_byte(&enroll(&store, false).await.unwrap()), 2);
+    assert!(enroll(&store, false).await.is_err());
 }

@@ -4,9 +4,7 @@
 //! nothing it does is seen by anyone before the commit is on disk: tables, audit entries, the remembered outcome of an
 //! idempotent request and the effects on memory come into force together.
 
-use std::cell::RefCell;
-use std::net::IpAddr;
-use std::ops::{Bound, ControlFlow};
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
+use super::addresses::Addresses;
 use super::audit::AuditEvent;
-use super::engine::{Direction, Engine, EngineError, Read, Transaction};
+use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
 use super::index::Judgement;
 use super::memory::{Effect, Memory};
@@ -109,14 +108,13 @@ impl<T> Audited<T> {
 /// One closure's view of the transaction: reads see what this batch has written so far.
 pub struct Tx<'a> {
     transaction: &'a mut Transaction,
+    addresses: &'a mut Addresses,
     ids: &'a Ids,
     memory: &'a Memory,
     stamp: &'a Stamp,
     space_is_low: bool,
     wrote: bool,
     effects: Vec<Effect>,
-    /// The first failure of the disk, which ends the batch and not just this closure.
-    fault: RefCell<Option<EngineError>>,
 }
 
 impl Tx<'_> {
@@ -158,8 +156,7 @@ impl Tx<'_> {
     ) -> Result<(), Error> {
         self.wrote = true;
         let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
-        let result = self.transaction.put(table.name, &key.bytes(), &value);
-        Ok(self.note(result)?)
+        Ok(self.transaction.put(table.name, &key.bytes(), &value)?)
     }
 
     pub(super) fn delete<K: Key, V: Serialize + DeserializeOwned>(
@@ -168,8 +165,22 @@ impl Tx<'_> {
         key: &K,
     ) -> Result<bool, Error> {
         self.wrote = true;
-        let result = self.transaction.delete(table.name, &key.bytes());
-        Ok(self.note(result)?)
+        Ok(self.transaction.delete(table.name, &key.bytes())?)
+    }
+
+    /// See [`Addresses::free`].
+    pub(super) fn free_address(
+        &mut self,
+        organization: OrganizationId,
+        first: Ipv4Addr,
+        last: Ipv4Addr,
+    ) -> Result<Option<Ipv4Addr>, Error> {
+        self.addresses.free(&*self.transaction, organization, first, last)
+    }
+
+    /// To be told of each change of the table of addresses.
+    pub(super) fn addresses(&mut self) -> &mut Addresses {
+        self.addresses
     }
 
     /// What memory learns once this is committed.
@@ -187,29 +198,11 @@ impl Tx<'_> {
             retry_after: Duration::from_secs(60),
         })
     }
-
-    fn note<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
-        if let Err(fault) = &result {
-            self.fault.borrow_mut().get_or_insert_with(|| fault.clone());
-        }
-        result
-    }
 }
 
 impl Read for Tx<'_> {
-    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
-        self.note(self.transaction.get(table, key, read))
-    }
-
-    fn scan(
-        &self,
-        table: &'static str,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        direction: Direction,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), EngineError> {
-        self.note(self.transaction.scan(table, from, to, direction, visit))
+    fn source(&self) -> Source<'_> {
+        self.transaction.source()
     }
 }
 
@@ -269,6 +262,7 @@ pub(super) struct Writer {
     pub engine: Arc<Engine>,
     pub memory: Arc<Memory>,
     pub ids: Arc<Ids>,
+    pub addresses: Addresses,
     pub jobs: mpsc::Receiver<Box<dyn Job>>,
     pub space: Box<dyn FnMut() -> bool + Send>,
 }
@@ -313,30 +307,32 @@ impl Writer {
                 let stamp = job.stamp().clone();
                 let mut tx = Tx {
                     transaction: &mut transaction,
+                    addresses: &mut self.addresses,
                     ids: &self.ids,
                     memory: &self.memory,
                     stamp: &stamp,
                     space_is_low,
                     wrote: false,
                     effects: Vec::new(),
-                    fault: RefCell::new(None),
                 };
                 let result = catch_unwind(AssertUnwindSafe(|| job.run(&mut tx)))
                     .unwrap_or_else(|_| Err(Error::Internal("a change panicked".into())));
-                if let Some(fault) = tx.fault.take() {
+                let Tx { wrote: has_written, effects: mut learnt, .. } = tx;
+                // A failure of the disk ends the batch, and not just this closure.
+                if let Some(fault) = transaction.fault() {
                     return Err(fault);
                 }
                 match result {
                     Ok(()) => {
-                        wrote |= tx.wrote;
+                        wrote |= has_written;
                         now = now.max(stamp.now);
-                        effects.append(&mut tx.effects);
+                        effects.append(&mut learnt);
                         next += 1;
                     }
                     Err(error) => {
-                        let spoiled = tx.wrote;
                         batch.remove(next).fail(error);
-                        if spoiled {
+                        if has_written {
+                            self.addresses.abort();
                             continue 'again;
                         }
                     }
@@ -344,6 +340,7 @@ impl Writer {
             }
             if wrote {
                 transaction.commit()?;
+                self.addresses.commit();
             }
             self.memory.apply(effects, now);
             batch.drain(..).for_each(Job::succeed);

@@ -2,6 +2,7 @@
 
 mod contract;
 mod devices;
+mod failures;
 mod policies;
 mod process;
 mod requests;

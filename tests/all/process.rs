@@ -1,11 +1,13 @@
 //! The binary as its users meet it: commands, signals, kills, damaged files.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::server::{Server, init, zero};
+use crate::server::{Server, init, trusting, zero};
 
 #[test]
 fn init_refuses_a_folder_that_is_set_up_and_serve_a_file_that_is_damaged() {
@@ -55,6 +57,60 @@ async fn a_second_server_on_the_folder_is_refused_and_a_signal_ends_the_first_in
     let pid = rustix::process::Pid::from_child(&server.process);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert!(server.process.wait().unwrap().success());
+}
+
+/// With a request under way that takes half a minute, the first signal waits and the second does not.
+#[test]
+fn a_second_signal_ends_the_process_at_once_and_the_log_says_so() {
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    assert!(init(&data).status.success());
+    let mut process =
+        zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let port = line.trim().rsplit(':').next().unwrap().parse::<u16>().unwrap();
+    let config = trusting(&data.join("tls/ca.pem"));
+    let client = rustls::ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+    let mut under_way = rustls::StreamOwned::new(client, TcpStream::connect(("127.0.0.1", port)).unwrap());
+    // Its body never comes.
+    let head = "POST /api/v1/auth/login HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n";
+    under_way.write_all(head.as_bytes()).unwrap();
+    let pid = rustix::process::Pid::from_child(&process);
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines().map(Result::unwrap);
+    for said in ["told to stop: finishing", "told to stop again"] {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(log.any(|line| line.contains(said)), "the log does not say: {said}");
+    }
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+}
+
+/// What systemd is told by a unit of the type notify with a watchdog.
+#[test]
+fn the_service_manager_hears_that_the_appliance_is_ready_lives_and_stops() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let hear = || {
+        let mut said = [0; 256];
+        let length = manager.recv(&mut said).expect("a word from the appliance");
+        String::from_utf8_lossy(&said[..length]).trim().to_owned()
+    };
+    let data = folder.path().join("data");
+    assert!(init(&data).status.success());
+    let mut process = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000")
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let heard: Vec<String> = (0..4).map(|_| hear()).collect();
+    assert_eq!(heard, ["READY=1", "WATCHDOG=1", "WATCHDOG=1", "WATCHDOG=1"]);
+    let pid = rustix::process::Pid::from_child(&process);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    while hear() != "STOPPING=1" {}
+    assert!(process.wait().unwrap().success());
 }
 
 #[tokio::test]

@@ -67,6 +67,28 @@ async fn malformed_requests_are_named_for_what_they_are() {
     assert_eq!(server.send(foreign).await.status, 421);
 }
 
+/// What the network's edge refuses has all that other errors have: a support case starts with the request's id.
+#[tokio::test]
+async fn what_is_no_request_gets_an_error_like_any_other() {
+    let server = Server::start().await;
+    let in_clear = server.in_clear("GET /api/v1/health HTTP/1.1\r\nhost: zero.lan\r\n\r\n");
+    let malformed = server.raw("nonsense\r\n\r\n");
+    let too_large = server.raw(&format!("GET / HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "y".repeat(20_000)));
+    for (answer, status) in [(in_clear, 400), (malformed, 400), (too_large, 431)] {
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        let error: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&error["code"], &error["request_id"]), (&json!(status), &json!(header("x-request-id: "))));
+        assert!(error["message"].is_string() && error["details"].is_string());
+        for name in ["x-ratelimit-limit: ", "x-ratelimit-remaining: ", "x-ratelimit-reset: "] {
+            assert!(header(name).parse::<u64>().is_ok(), "{head}");
+        }
+    }
+    let large_header = server.request(Method::GET, "/health").header("x", "y".repeat(20_000));
+    assert_eq!(server.send(large_header).await.status, 431);
+}
+
 #[tokio::test]
 async fn limits_count_strangers_by_address_and_nobody_else_for_them() {
     let server = Server::start_with(&[("ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE", "5")]).await;

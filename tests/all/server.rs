@@ -1,8 +1,10 @@
 //! The real binary, started on an empty folder, with a client that trusts it.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -78,9 +80,16 @@ impl Server {
 
     async fn on(folder: TempDir, settings: Vec<(&'static str, &'static str)>) -> Self {
         let data = folder.path().join("data");
-        let mut process = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
-            .stderr(Stdio::null())
+        // A limit on the size of files, where a test sets one, shall fail a write as a full disk does, and not kill.
+        let mut process = Command::new("/bin/sh")
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"])
+            .arg(binary())
+            .args(["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"])
+            .env_clear()
             .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -131,6 +140,30 @@ impl Server {
         self.send(self.request(Method::DELETE, path).bearer_auth(token)).await
     }
 
+    /// A connection on which the test writes what it likes.
+    pub fn connect(&self) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+        let config = trusting(&self.folder.path().join("data/tls/ca.pem"));
+        let client = rustls::ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+        rustls::StreamOwned::new(client, self.socket())
+    }
+
+    fn socket(&self) -> TcpStream {
+        let port = self.base.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket
+    }
+
+    /// All that is answered to `request` on a connection of its own.
+    pub fn raw(&self, request: &str) -> String {
+        exchange(self.connect(), request)
+    }
+
+    /// The same without TLS.
+    pub fn in_clear(&self, request: &str) -> String {
+        exchange(self.socket(), request)
+    }
+
     pub async fn log_in(&self) -> Value {
         let body = json!({"email": EMAIL, "password": PASSWORD});
         self.send(self.request(Method::POST, "/auth/login").json(&body)).await.expect(200)
@@ -155,15 +188,26 @@ impl Drop for Server {
     }
 }
 
+fn exchange(mut stream: impl Read + Write, request: &str) -> String {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 pub fn client(ca: &Path) -> reqwest::Client {
+    reqwest::Client::builder().tls_backend_preconfigured(trusting(ca)).build().unwrap()
+}
+
+/// TLS that trusts the appliance's own authority and nothing else.
+pub fn trusting(ca: &Path) -> rustls::ClientConfig {
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = rustls::RootCertStore::empty();
     use rustls::pki_types::pem::PemObject;
     roots.add(rustls::pki_types::CertificateDer::from_pem_file(ca).unwrap()).unwrap();
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
+    rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(tls).build().unwrap()
+        .with_no_client_auth()
 }

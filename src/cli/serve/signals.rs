@@ -1,9 +1,12 @@
 //! Being told to stop.
 
 use std::io;
+use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+use crate::logging::Guard;
 
 /// Exit code of a process that was told twice to stop.
 const IMPATIENT: i32 = super::FAILED as i32;
@@ -21,8 +24,8 @@ impl Stop {
 }
 
 /// Receives SIGTERM, SIGINT and SIGHUP from now on, on a task of its own, so that the second request to stop ends the
-/// process even when everything else is stuck.
-pub(super) fn listen() -> io::Result<Stop> {
+/// process even when everything else is stuck. What waits in `log` is written out first.
+pub(super) fn listen(log: Arc<Guard>) -> io::Result<Stop> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -39,6 +42,7 @@ pub(super) fn listen() -> io::Result<Stop> {
             }
             if asked.send_replace(true) {
                 tracing::warn!("told to stop again: ending at once");
+                log.finish();
                 std::process::exit(IMPATIENT);
             }
             tracing::info!("told to stop: finishing what is under way");

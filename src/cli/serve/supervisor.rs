@@ -5,7 +5,7 @@ use std::future::ready;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::sleep;
 
 use crate::logging::Guard;
 
@@ -36,11 +36,9 @@ impl<H: Fn() -> bool> Supervisor<H> {
     /// Gives the watchdog a sign of life twice in its time, for as long as the appliance is healthy: an appliance that
     /// runs but cannot store anything is one to restart.
     pub async fn watch(&self, log: &Guard) -> Infallible {
-        let mut ticks = interval(self.watchdog.map_or(LOOK, |time| (time / 2).clamp(SHORTEST, LOOK)));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let pause = self.watchdog.map_or(LOOK, |time| (time / 2).clamp(SHORTEST, LOOK));
         let mut was_healthy = true;
         loop {
-            ticks.tick().await;
             log.report_lost();
             // This future has a thread of its own: only a task that has run shows that the other threads still do.
             let running = tokio::spawn(ready(())).await.is_ok();
@@ -52,6 +50,8 @@ impl<H: Fn() -> bool> Supervisor<H> {
                 tracing::error!("the appliance is not healthy: it gives the watchdog no more signs of life");
             }
             was_healthy = healthy;
+            // A pause, not a beat: the look itself may take a while, and a beat missed by it would follow at once.
+            sleep(pause).await;
         }
     }
 }

@@ -108,6 +108,12 @@ impl Service {
     }
 }
 
+fn refuse(Refused { status, message, details }: Refused, peer: Peer) -> Response<Bytes> {
+    let body = serde_json::json!({ "code": status.as_u16(), "message": message, "details": details });
+    let response = Response::builder().status(status).header("content-type", "application/json");
+    response.header("x-peer", peer.address.to_string()).body(body.to_string().into()).unwrap()
+}
+
 impl Running {
     async fn start(limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
@@ -120,7 +126,7 @@ impl Running {
             let (ca, service) = (ca.clone(), service.clone());
             async move {
                 let answer = move |request, _| service.clone().answer(request);
-                run(listener, ca.tls(), answer, limits, async { _ = drained.await }).await;
+                run(listener, ca.tls(), answer, Arc::new(refuse), limits, async { _ = drained.await }).await;
             }
         });
         Self { address, ca, service, drain: Some(drain), task, _directory: directory }
@@ -230,6 +236,7 @@ fn error_of(answer: &str) -> (u64, serde_json::Value) {
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     assert!(head.contains("content-type: application/json") && head.contains("connection: close"), "{head}");
     assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+    assert!(head.contains("x-peer: 127.0.0.1:"), "whoever words the error knows whom it is for: {head}");
     let error: serde_json::Value = serde_json::from_str(body).unwrap();
     assert_eq!(error["code"], status);
     assert!(error["message"].is_string() && error["details"].is_string());
@@ -526,7 +533,7 @@ async fn a_large_http2_header_gets_an_error_like_any_other() {
     let running = Running::start(limits()).await;
     let (mut client, _connection) = http2(&running, 65_535).await;
     let mut large = request("/");
-    large.headers_mut().insert("x", HeaderValue::from_str(&"y".repeat(20_000)).unwrap());
+    large.headers_mut().insert("x", http::HeaderValue::from_str(&"y".repeat(20_000)).unwrap());
     let answer = soon(client.send_request(large)).await.unwrap();
     assert_eq!(answer.status(), 431);
     let body = answer.collect().await.unwrap().to_bytes();

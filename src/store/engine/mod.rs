@@ -31,7 +31,7 @@ pub use error::{EngineError, OpenError};
 use error::{guarded, unopened};
 pub use meter::Traffic;
 use meter::{Meter, Metered};
-pub use read::{Direction, Read, Snapshot, Visit};
+pub use read::{Direction, Read, Snapshot, Source, Visit};
 pub use transaction::Transaction;
 
 #[derive(Clone, Copy, Debug)]

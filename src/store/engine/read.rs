@@ -1,11 +1,14 @@
-//! Reading: the trait that snapshots and transactions share, and snapshots.
+//! Reading, the same from a snapshot and from the open transaction.
 
 use std::ops::{Bound, ControlFlow};
 
 use redb::{ReadTransaction, ReadableTable, TableError};
 
 use super::error::guarded;
-use super::{EngineError, definition};
+use super::{EngineError, Transaction, definition};
+
+/// Rows that a scan of a transaction copies out at once at most.
+const LONGEST_CHUNK: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -18,11 +21,24 @@ pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
 
 /// Reads of one consistent state. A table that nothing was ever put into reads as empty.
 pub trait Read {
+    fn source(&self) -> Source<'_>;
+
     /// Calls `read` with the value at `key`, if there is one, and returns what it made of it.
-    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError>;
+    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
+        match self.source() {
+            Source::Snapshot(snapshot) => match snapshot.table(table)? {
+                Some(table) => get(&table, key, read),
+                None => Ok(None),
+            },
+            Source::Transaction(transaction) => {
+                let value = transaction.with_table(table, |table| get(&*table, key, <[u8]>::to_vec))?;
+                Ok(value.map(|value| read(&value)))
+            }
+        }
+    }
 
     /// Visits keys between the bounds with their values, in byte order of the keys or its reverse, until `visit`
-    /// breaks.
+    /// breaks. It may read through the same source.
     fn scan(
         &self,
         table: &'static str,
@@ -30,7 +46,22 @@ pub trait Read {
         to: Bound<&[u8]>,
         direction: Direction,
         visit: Visit<'_>,
-    ) -> Result<(), EngineError>;
+    ) -> Result<(), EngineError> {
+        match self.source() {
+            Source::Snapshot(snapshot) => match snapshot.table(table)? {
+                Some(table) => scan(&table, from, to, direction, visit),
+                None => Ok(()),
+            },
+            Source::Transaction(transaction) => scan_in_chunks(transaction, table, from, to, direction, visit),
+        }
+    }
+}
+
+/// Where reads come from. Both take their tables from redb, but a transaction lends one out only once at a time.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    Snapshot(&'a Snapshot),
+    Transaction(&'a Transaction),
 }
 
 /// The state as of one commit, unmoved by later ones.
@@ -55,25 +86,12 @@ impl Snapshot {
 }
 
 impl Read for Snapshot {
-    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
-        let Some(table) = self.table(table)? else { return Ok(None) };
-        get(&table, key, read)
-    }
-
-    fn scan(
-        &self,
-        table: &'static str,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), EngineError> {
-        let Some(table) = self.table(table)? else { return Ok(()) };
-        scan(&table, from, to, direction, visit)
+    fn source(&self) -> Source<'_> {
+        Source::Snapshot(self)
     }
 }
 
-pub(super) fn get<R>(
+fn get<R>(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     key: &[u8],
     read: impl FnOnce(&[u8]) -> R,
@@ -87,7 +105,7 @@ pub(super) fn get<R>(
     Ok(value.map(|value| read(value.value())))
 }
 
-pub(super) fn scan(
+fn scan(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     from: Bound<&[u8]>,
     to: Bound<&[u8]>,
@@ -112,6 +130,44 @@ pub(super) fn scan(
         if visit(key.value(), value.value()).is_break() {
             return Ok(());
         }
+    }
+}
+
+/// Copies rows out in chunks that double up to [`LONGEST_CHUNK`], and visits them with the table closed, so that `visit`
+/// may read through the same transaction.
+fn scan_in_chunks(
+    transaction: &Transaction,
+    table: &'static str,
+    from: Bound<&[u8]>,
+    to: Bound<&[u8]>,
+    direction: Direction,
+    visit: Visit<'_>,
+) -> Result<(), EngineError> {
+    let mut last: Option<Vec<u8>> = None;
+    let mut length = 1;
+    loop {
+        let resume = last.as_deref().map(Bound::Excluded);
+        let (from, to) = match direction {
+            Direction::Ascending => (resume.unwrap_or(from), to),
+            Direction::Descending => (from, resume.unwrap_or(to)),
+        };
+        let mut rows: Vec<(Vec<u8>, Vec<u8>)> = Vec::with_capacity(length);
+        let mut copy = |key: &[u8], value: &[u8]| {
+            rows.push((key.to_vec(), value.to_vec()));
+            if rows.len() < length { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        transaction.with_table(table, |table| scan(&*table, from, to, direction, &mut copy))?;
+        let is_last = rows.len() < length;
+        for (key, value) in &rows {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+        }
+        if is_last {
+            return Ok(());
+        }
+        last = rows.into_iter().next_back().map(|(key, _)| key);
+        length = (length * 2).min(LONGEST_CHUNK);
     }
 }
 

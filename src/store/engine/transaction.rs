@@ -1,16 +1,12 @@
 //! Writing.
 
-use std::cell::Cell;
-use std::ops::{Bound, ControlFlow};
+use std::cell::RefCell;
 
-use redb::{Database, ReadableTable, StorageError, WriteTransaction};
+use redb::{Database, StorageError, WriteTransaction};
 
 use super::error::guarded;
-use super::read::{Direction, Read, Visit, get, scan};
+use super::read::{Read, Source};
 use super::{EngineError, definition};
-
-/// Rows a scan copies out at once at most; see [`Transaction::scan`].
-const LONGEST_CHUNK: usize = 64;
 
 const NOT_ENDED: &str = "only commit and drop take it, and both end the transaction";
 
@@ -19,8 +15,8 @@ pub struct Transaction {
     /// Taken when the transaction ends.
     inner: Option<WriteTransaction>,
     changed: bool,
-    /// Something failed half-way, so that what is in here is unknown: it must not be committed.
-    failed: Cell<bool>,
+    /// The disk failed half-way, so that what is in here is unknown: it must not be committed.
+    fault: RefCell<Option<EngineError>>,
 }
 
 type Table<'a> = redb::Table<'a, &'static [u8], &'static [u8]>;
@@ -32,7 +28,7 @@ impl Transaction {
         let mut inner = guarded(|| database.begin_write())?;
         inner.set_two_phase_commit(true);
         inner.set_quick_repair(true);
-        Ok(Self { inner: Some(inner), changed: false, failed: Cell::new(false) })
+        Ok(Self { inner: Some(inner), changed: false, fault: RefCell::new(None) })
     }
 
     /// Sets the value at `key`, replacing any.
@@ -60,15 +56,20 @@ impl Transaction {
         Ok(())
     }
 
+    /// The failure of the disk that this transaction has met, after which it only fails.
+    pub fn fault(&self) -> Option<EngineError> {
+        self.fault.borrow().clone()
+    }
+
     fn check(&self) -> Result<(), EngineError> {
-        if self.failed.get() {
+        if self.fault.borrow().is_some() {
             return Err(EngineError::storage("the transaction failed before and cannot go on".into()));
         }
         Ok(())
     }
 
     /// redb refuses to open a table of a write transaction twice, so that no closure of a caller may run in here.
-    fn with_table<R>(
+    pub(super) fn with_table<R>(
         &self,
         name: &'static str,
         call: impl FnOnce(&mut Table<'_>) -> Result<R, EngineError>,
@@ -80,7 +81,7 @@ impl Transaction {
         if let Err(error) = &result
             && error.storage_failed
         {
-            self.failed.set(true);
+            self.fault.borrow_mut().get_or_insert_with(|| error.clone());
         }
         result
     }
@@ -98,58 +99,7 @@ impl Drop for Transaction {
 }
 
 impl Read for Transaction {
-    fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
-        let value = self.with_table(table, |table| get(&*table, key, <[u8]>::to_vec))?;
-        Ok(value.map(|value| read(&value)))
+    fn source(&self) -> Source<'_> {
+        Source::Transaction(self)
     }
-
-    /// Copies rows out in chunks that double up to [`LONGEST_CHUNK`], and visits them with the table closed, so that
-    /// `visit` may read through the same transaction.
-    fn scan(
-        &self,
-        table: &'static str,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-        direction: Direction,
-        visit: Visit<'_>,
-    ) -> Result<(), EngineError> {
-        let mut last: Option<Vec<u8>> = None;
-        let mut length = 1;
-        loop {
-            let resume = last.as_deref().map(Bound::Excluded);
-            let (from, to) = match direction {
-                Direction::Ascending => (resume.unwrap_or(from), to),
-                Direction::Descending => (from, resume.unwrap_or(to)),
-            };
-            let rows = self.with_table(table, |table| chunk(&*table, from, to, direction, length))?;
-            let is_last = rows.len() < length;
-            for (key, value) in &rows {
-                if visit(key, value).is_break() {
-                    return Ok(());
-                }
-            }
-            if is_last {
-                return Ok(());
-            }
-            last = rows.into_iter().next_back().map(|(key, _)| key);
-            length = (length * 2).min(LONGEST_CHUNK);
-        }
-    }
-}
-
-type Row = (Vec<u8>, Vec<u8>);
-
-fn chunk(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    from: Bound<&[u8]>,
-    to: Bound<&[u8]>,
-    direction: Direction,
-    length: usize,
-) -> Result<Vec<Row>, EngineError> {
-    let mut rows = Vec::with_capacity(length);
-    scan(table, from, to, direction, &mut |key, value| {
-        rows.push((key.to_vec(), value.to_vec()));
-        if rows.len() < length { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    Ok(rows)
 }

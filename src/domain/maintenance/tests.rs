@@ -1,0 +1,256 @@
+//! What lapses, lapses on time, is said so in the audit log, and takes nothing else with it. The clock is the test's.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::{Clock, ManualClock, Time};
+use crate::config::Config;
+use crate::domain::audit::AuditFilter;
+use crate::domain::checkin::Report;
+use crate::domain::enrollment::{Enrolled, NewDevice};
+use crate::domain::op::{Op, Principal};
+use crate::domain::setup::{self, NewAppliance};
+use crate::ids::{CommandId, Ids, RequestId, SessionId};
+use crate::model::audit::AuditEntry;
+use crate::model::command::{Command, CommandType};
+use crate::model::device::{Device, Platform};
+use crate::store::Store;
+use crate::store::write::Tx;
+
+const START: Time = Time::from_unix(1_800_000_000);
+const SECOND: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const EMAIL: &str = "admin@acme.example";
+const PASSWORD: &str = "correct horse battery";
+
+struct Appliance {
+    services: Services,
+    clock: Arc<ManualClock>,
+    ids: Arc<Ids>,
+    folder: TempDir,
+}
+
+impl Appliance {
+    async fn set_up() -> Self {
+        let clock = Arc::new(ManualClock::at(START));
+        let appliance = Self::on(TempDir::new().unwrap(), clock);
+        let (organization, name, email, password) = ("Acme".into(), "Ann".into(), EMAIL.into(), PASSWORD.into());
+        let new = NewAppliance { organization, name, email, password };
+        setup::initialise(&appliance.services.store, new, START).await.unwrap();
+        appliance
+    }
+
+    fn on(folder: TempDir, clock: Arc<ManualClock>) -> Self {
+        let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
+        let config = Config::default();
+        let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone(), clock.now()).unwrap();
+        let no_certificates = Box::new(|_: &str, _, _, _| Err(Error::internal("no certificates here")));
+        let services = Services::new(store, config, ids.clone(), clock.clone(), no_certificates);
+        Self { services, clock, ids, folder }
+    }
+
+    fn restart(self) -> Self {
+        self.services.store.close();
+        Self::on(self.folder, self.clock)
+    }
+
+    fn op(&self, principal: Principal) -> Op {
+        let request_id: RequestId = self.ids.next();
+        let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Op { principal, request_id, peer, now: self.clock.now(), idempotency: None }
+    }
+
+    /// Signs in: the access token.
+    async fn log_in(&self) -> String {
+        let op = self.op(Principal::Anonymous);
+        self.services.log_in(&op, EMAIL, PASSWORD, None).await.unwrap().token
+    }
+
+    fn by(&self, token: &str) -> Op {
+        self.op(self.services.identify(token, self.clock.now()).expect("the token is good"))
+    }
+
+    fn is_good(&self, token: &str) -> bool {
+        self.services.identify(token, self.clock.now()).is_ok()
+    }
+
+    fn session(&self, token: &str) -> SessionId {
+        self.by(token).user().unwrap().session_id
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        self.services.tidy().await.unwrap();
+    }
+
+    /// Entries of the audit log with this action, newest first.
+    async fn log(&self, action: &str) -> Vec<AuditEntry> {
+        let op = self.by(&self.log_in().await);
+        let filter = AuditFilter { action: Some(action.into()), ..AuditFilter::default() };
+        self.services.audit_log(&op, filter, 0, 1000).await.unwrap().1
+    }
+
+    async fn enroll(&self, name: &str) -> Enrolled {
+        let new = NewDevice {
+            device_name: name.into(),
+            platform: Platform::Linux,
+            agent_version: "1".into(),
+            os_version: None,
+            serial_number: None,
+            hostname: None,
+            csr: None,
+            wireguard_public_key: None,
+        };
+        self.services.enroll(&self.by(&self.log_in().await), new).await.unwrap()
+    }
+
+    async fn command(&self, device: &Enrolled, kind: CommandType) -> CommandId {
+        let op = self.by(&self.log_in().await);
+        self.services.command(&op, device.device.id, kind, false).await.unwrap().id
+    }
+
+    async fn check_in(&self, device: &Enrolled) -> Vec<Command> {
+        let op = self.by(&device.device_token);
+        let checked_in = self.services.check_in(&op, device.device.id, Report::default(), None, Duration::ZERO).await;
+        checked_in.unwrap().commands
+    }
+
+    fn status(&self, device: &Enrolled, id: CommandId) -> CommandStatus {
+        let snapshot = self.services.store.snapshot().unwrap();
+        commands::get(&snapshot, device.device.organization_id, device.device.id, id).unwrap().unwrap().status
+    }
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_refresh_token_lapses_and_not_before() {
+    let appliance = Appliance::set_up().await;
+    let first = appliance.log_in().await;
+    let first_session = appliance.session(&first);
+    appliance.pass(DAY - SECOND).await;
+    assert!(appliance.is_good(&first), "its time is not over");
+    let second_session = appliance.session(&appliance.log_in().await);
+    appliance.pass(29 * DAY).await;
+    let known = |id| appliance.services.store.memory().directory().session(id).is_some();
+    let stored = |id| sessions::get(&appliance.services.store.snapshot().unwrap(), id).unwrap().is_some();
+    assert!(known(first_session) && stored(first_session));
+
+    appliance.pass(SECOND).await;
+    assert!(!known(first_session) && !stored(first_session));
+    assert!(known(second_session) && stored(second_session), "it was opened a day later");
+    let log = appliance.log("auth.session.expired").await;
+    assert_eq!(log.len(), 1);
+    assert_eq!(log[0].resource.as_ref().unwrap().id, first_session.to_string());
+
+    let appliance = appliance.restart();
+    assert!(appliance.services.store.memory().directory().session(first_session).is_none());
+}
+
+#[tokio::test]
+async fn the_signing_key_is_replaced_when_due_and_nobody_is_signed_out_by_it() {
+    let appliance = Appliance::set_up().await;
+    let keys = |appliance: &Appliance| -> Vec<String> {
+        let directory = appliance.services.store.memory().directory();
+        directory.signing_keys().iter().map(|key| key.id.clone()).collect()
+    };
+    let first = keys(&appliance);
+    appliance.pass(30 * DAY - SECOND).await;
+    assert_eq!(keys(&appliance), first, "it is not due");
+    let before = appliance.log_in().await;
+    appliance.pass(SECOND).await;
+    let second = keys(&appliance);
+    assert_eq!((second.len(), &second[1]), (2, &first[0]));
+    assert!(appliance.is_good(&before), "what the old key signed is good for as long as it says");
+    let after = appliance.log_in().await;
+    appliance.pass(DAY - SECOND).await;
+    assert!(!appliance.is_good(&before), "and no longer");
+    assert!(appliance.is_good(&after));
+    assert_eq!(keys(&appliance), second, "the new one is not due");
+    assert_eq!(appliance.log("system.signing_key.rotate").await.len(), 1);
+
+    let appliance = appliance.restart();
+    assert_eq!(keys(&appliance), second, "a restart signs nobody out");
+    assert!(appliance.is_good(&after));
+    appliance.pass(29 * DAY + SECOND).await;
+    let third = keys(&appliance);
+    assert_eq!((third.len(), &third[1]), (2, &second[0]), "the first key signed nothing that is still good");
+}
+
+#[tokio::test]
+async fn a_command_lapses_when_the_device_stays_silent_but_a_wipe_never_does() {
+    let appliance = Appliance::set_up().await;
+    let (silent, heard) = (appliance.enroll("silent").await, appliance.enroll("heard").await);
+    let pending = appliance.command(&silent, CommandType::Lock).await;
+    let wipe = appliance.command(&silent, CommandType::Wipe).await;
+    let delivered = appliance.command(&heard, CommandType::Lock).await;
+    assert_eq!(appliance.check_in(&heard).await.len(), 1);
+    appliance.pass(30 * DAY - SECOND).await;
+    assert_eq!(appliance.status(&silent, pending), CommandStatus::Pending);
+    assert_eq!(appliance.status(&heard, delivered), CommandStatus::Delivered);
+
+    appliance.pass(SECOND).await;
+    assert_eq!(appliance.status(&silent, pending), CommandStatus::Expired);
+    assert_eq!(appliance.status(&heard, delivered), CommandStatus::Expired);
+    assert_eq!(appliance.status(&silent, wipe), CommandStatus::Pending);
+    let log = appliance.log("device.command.expire").await;
+    let mut named: Vec<_> = log.iter().map(|entry| entry.details["command_id"].as_str().unwrap()).collect();
+    let mut lapsed = [pending.to_string(), delivered.to_string()];
+    named.sort_unstable();
+    lapsed.sort_unstable();
+    assert_eq!(named, lapsed);
+
+    assert_eq!(appliance.check_in(&heard).await, []);
+    let left: Vec<_> = appliance.check_in(&silent).await.iter().map(|command| command.id).collect();
+    assert_eq!(left, [wipe]);
+    // The device did lock itself, and says so late.
+    let op = appliance.by(&heard.device_token);
+    appliance.services.report(&op, heard.device.id, delivered, CommandStatus::Succeeded, None).await.unwrap();
+    assert_eq!(appliance.status(&heard, delivered), CommandStatus::Succeeded);
+    appliance.pass(DAY).await;
+    assert_eq!(appliance.log("device.command.expire").await.len(), 2, "each lapses once");
+}
+
+#[tokio::test]
+async fn more_than_one_transaction_s_worth_of_commands_lapses_in_one_go() {
+    let appliance = Appliance::set_up().await;
+    let device = appliance.enroll("one").await;
+    let first = appliance.command(&device, CommandType::Lock).await;
+    let Device { id, organization_id, .. } = device.device;
+    let copies = move |tx: &mut Tx| {
+        let command = commands::get(tx, organization_id, id, first)?.ok_or(Error::NotFound("command"))?;
+        for n in 0..2 * STEP {
+            // Every other one is not due.
+            let expires_at = command.expires_at.filter(|_| n % 2 == 0);
+            commands::put(tx, &Command { id: tx.new_id(), expires_at, ..command.clone() })?;
+        }
+        Ok(Audited::without_entry((), Unaudited::Unchanged))
+    };
+    appliance.services.store.write(Stamp::system(START), copies).await.unwrap();
+    appliance.pass(30 * DAY).await;
+    let open = commands::open(&appliance.services.store.snapshot().unwrap(), organization_id, id).unwrap();
+    assert_eq!(open.len(), STEP);
+    assert!(open.iter().all(|command| command.expires_at.is_none()));
+    assert_eq!(appliance.log("device.command.expire").await.len(), STEP + 1);
+}
+
+#[tokio::test]
+async fn nobody_is_declared_offline_before_the_appliance_has_listened_itself() {
+    let appliance = Appliance::set_up().await;
+    let device = appliance.enroll("one").await;
+    appliance.check_in(&device).await;
+    let appliance = appliance.restart();
+    let status = || {
+        let snapshot = appliance.services.store.snapshot().unwrap();
+        devices::get(&snapshot, device.device.organization_id, device.device.id).unwrap().unwrap().status
+    };
+    let patience = Config::default().devices.offline_after;
+    appliance.clock.advance(patience - SECOND);
+    appliance.services.mark_offline().await.unwrap();
+    assert_eq!(status(), Status::Online);
+    appliance.clock.advance(2 * SECOND);
+    appliance.services.mark_offline().await.unwrap();
+    assert_eq!(status(), Status::Offline);
+    assert_eq!(appliance.log("device.status.change").await.len(), 2);
+}
