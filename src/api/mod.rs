@@ -1,5 +1,6 @@
 //! The v1 API: wire types and thin handlers, one file a resource.
 
+mod api_keys;
 mod audit_logs;
 mod auth;
 mod commands;
@@ -18,6 +19,7 @@ pub fn routes() -> Vec<Route> {
         health::routes(),
         setup::routes(),
         auth::routes(),
+        api_keys::routes(),
         devices::routes(),
         commands::routes(),
         enrollment_tokens::routes(),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::op::{DevicePrincipal, Op, Principal, UserPrincipal};
+use super::op::{ApiKeyPrincipal, DevicePrincipal, Op, Principal, UserPrincipal};
 use super::{Services, secrets, tokens};
 use crate::clock::Time;
 use crate::error::Error;
@@ -47,6 +47,8 @@ impl Services {
     pub fn identify(&self, token: &str, now: Time) -> Result<Principal, Error> {
         if token.starts_with(secrets::DEVICE) {
             self.identify_device(token, now)
+        } else if token.starts_with(secrets::API_KEY) {
+            self.identify_api_key(token, now)
         } else if token.starts_with(secrets::ENROLLMENT) {
             // Whether it has uses left is decided where it is used, in the transaction that counts.
             let found = enrollment_tokens::by_hash(&self.store.snapshot()?, &secrets::hash(token))?;
@@ -73,6 +75,23 @@ impl Services {
             })),
             _ => Err(Error::unauthenticated()),
         }
+    }
+
+    /// From memory alone. A key is as good as its maker: it stops with their suspension, and shrinks with their role.
+    fn identify_api_key(&self, token: &str, now: Time) -> Result<Principal, Error> {
+        let directory = self.store.memory().directory();
+        let key = directory.api_key_by_hash(&secrets::hash(token)).filter(|key| now < key.expires_at);
+        let key = key.ok_or_else(Error::unauthenticated)?;
+        let maker = directory.user(key.created_by).filter(|maker| maker.status == UserStatus::Active);
+        let maker = maker.ok_or_else(Error::unauthenticated)?;
+        key.used(now);
+        Ok(Principal::ApiKey(ApiKeyPrincipal {
+            id: key.id,
+            organization_id: key.organization_id,
+            name: key.name.clone(),
+            user_id: maker.id,
+            permissions: directory.api_key_permissions(key, maker),
+        }))
     }
 
     fn identify_device(&self, token: &str, now: Time) -> Result<Principal, Error> {

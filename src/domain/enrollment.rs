@@ -122,6 +122,7 @@ impl Grant {
     fn of(tx: &mut Tx, principal: &Principal) -> Result<Self, Error> {
         match principal {
             Principal::User(user) => Ok(Self { user_id: Some(user.id), tags: Vec::new(), token: None }),
+            Principal::ApiKey(key) => Ok(Self { user_id: Some(key.user_id), tags: Vec::new(), token: None }),
             Principal::EnrollmentToken { id, organization_id, .. } => {
                 let token = enrollment_tokens::get(tx, *organization_id, *id)?.filter(|t| t.is_usable(tx.now()));
                 let mut token = token.ok_or_else(|| {

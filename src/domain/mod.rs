@@ -1,6 +1,7 @@
 //! The rules: who may do what, what leads to what, and what the audit log says of it. Knows nothing of HTTP.
 
 pub mod accounts;
+pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod authz;

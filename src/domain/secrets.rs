@@ -6,6 +6,8 @@ use ring::digest;
 
 use crate::ids::fill_random;
 
+/// Prefix of an API key.
+pub const API_KEY: &str = "zak_";
 /// Prefix of a device token.
 pub const DEVICE: &str = "zdt_";
 /// Prefix of an enrolment token.

@@ -50,7 +50,7 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(DeviceId, SessionId, EnrollmentTokenId);
+path_ids!(DeviceId, SessionId, EnrollmentTokenId, ApiKeyId);
 
 impl PathParameters for (ids::DeviceId, ids::CommandId) {
     fn parse(values: &[String]) -> Option<Self> {

@@ -98,7 +98,7 @@ pub fn document(routes: &[Route]) -> Value {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An access token, a device token or an enrolment token",
+                    "description": "An access token, an API key, a device token or an enrolment token",
                 },
             },
         },

@@ -1,5 +1,6 @@
 //! Plain records, as they are stored and passed between the layers.
 
+pub mod api_key;
 pub mod audit;
 pub mod command;
 pub mod device;

@@ -1,5 +1,6 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
+mod api_keys;
 mod contract;
 mod devices;
 mod process;

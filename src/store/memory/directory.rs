@@ -5,8 +5,10 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::Effect;
+use super::api_keys::{ApiKeyFacts, ApiKeys};
 use crate::clock::Time;
-use crate::ids::{GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{ApiKeyId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::model::api_key::KeyGrant;
 use crate::model::organization::Tier;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
@@ -53,6 +55,7 @@ pub struct Directory {
     groups_by_user: HashMap<UserId, BTreeSet<GroupId>>,
     sessions: HashMap<SessionId, SessionFacts>,
     sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
+    api_keys: ApiKeys,
     signing_keys: Vec<SigningKey>,
 }
 
@@ -126,6 +129,28 @@ impl Directory {
         self.sessions.iter().filter(|(_, s)| s.expires_at <= now).map(|(id, _)| *id).take(limit).collect()
     }
 
+    pub fn api_key(&self, id: ApiKeyId) -> Option<&ApiKeyFacts> {
+        self.api_keys.get(id)
+    }
+
+    pub fn api_key_by_hash(&self, hash: &[u8; 32]) -> Option<&ApiKeyFacts> {
+        self.api_keys.by_hash(hash)
+    }
+
+    /// What the key may do: no more than its maker may now.
+    pub fn api_key_permissions(&self, key: &ApiKeyFacts, maker: &UserFacts) -> Permissions {
+        let granted = match key.grant {
+            KeyGrant::Role(role) => self.permissions(role),
+            KeyGrant::Permissions(permissions) => permissions,
+        };
+        granted & self.permissions(maker.role)
+    }
+
+    /// The keys used since the last call, and when.
+    pub(in crate::store) fn take_api_key_uses(&self) -> Vec<(OrganizationId, ApiKeyId, Time)> {
+        self.api_keys.take_uses()
+    }
+
     /// Newest first; tokens are signed with the first.
     pub fn signing_keys(&self) -> &[SigningKey] {
         &self.signing_keys
@@ -186,6 +211,8 @@ impl Directory {
                     remove(&mut self.sessions_by_user, facts.user_id, session);
                 }
             }
+            Effect::ApiKey(key, last_used) => self.api_keys.insert(key, last_used),
+            Effect::ApiKeyGone(key) => self.api_keys.remove(key),
             Effect::SigningKeys(keys) => self.signing_keys = keys,
             Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
         }

@@ -1,6 +1,7 @@
 //! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
 //! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
 
+mod api_keys;
 mod directory;
 
 use std::collections::HashMap;
@@ -10,7 +11,8 @@ use tokio::sync::watch;
 
 use super::index::{Facts, Fleet};
 use crate::clock::Time;
-use crate::ids::{DeviceId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, RoleId, SessionId, UserId};
+use crate::model::api_key::ApiKey;
 use crate::model::device::Device;
 use crate::model::group::Group;
 use crate::model::organization::Organization;
@@ -18,6 +20,7 @@ use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 
+pub use api_keys::ApiKeyFacts;
 pub use directory::{Directory, GroupFacts, SessionFacts, UserFacts};
 
 /// What a commit changes in memory.
@@ -33,6 +36,9 @@ pub(super) enum Effect {
     Left(GroupId, UserId),
     Session(Session),
     SessionGone(SessionId),
+    /// A key, and when it was last used.
+    ApiKey(ApiKey, Option<Time>),
+    ApiKeyGone(ApiKeyId),
     SigningKeys(Vec<SigningKey>),
     /// Stored anew; when it was last seen stays as memory knows it.
     Device(Box<Device>),
