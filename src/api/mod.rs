@@ -7,7 +7,9 @@ mod commands;
 mod devices;
 mod enrollment_tokens;
 mod health;
+mod mfa;
 mod paging;
+mod qr;
 mod setup;
 mod stats;
 
@@ -19,6 +21,7 @@ pub fn routes() -> Vec<Route> {
         health::routes(),
         setup::routes(),
         auth::routes(),
+        mfa::routes(),
         api_keys::routes(),
         devices::routes(),
         commands::routes(),

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod auth;
 pub mod authz;
 pub mod bulk;
+mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod devices;
@@ -13,6 +14,7 @@ pub mod enrollment;
 pub mod enrollment_tokens;
 mod lockout;
 pub mod maintenance;
+pub mod mfa;
 pub mod op;
 mod passwords;
 mod secrets;
@@ -33,6 +35,7 @@ use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::organization::Tier;
 use crate::store::Store;
 
+use challenges::Challenges;
 use lockout::Lockout;
 use passwords::Passwords;
 use setup::SetupCode;
@@ -56,6 +59,7 @@ pub struct Services {
     issue_certificate: Box<IssueCertificate>,
     passwords: Passwords,
     lockout: Lockout,
+    challenges: Challenges,
     setup_code: SetupCode,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -78,6 +82,7 @@ impl Services {
             issue_certificate,
             passwords: Passwords::new(),
             lockout: Lockout::default(),
+            challenges: Challenges::default(),
             setup_code,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),

@@ -39,6 +39,8 @@ pub struct UserPrincipal {
     pub name: Arc<str>,
     pub session_id: SessionId,
     pub permissions: Permissions,
+    /// Must set up a second factor before anything else.
+    pub must_enroll_mfa: bool,
 }
 
 /// A program that acts for the user who made its key.
@@ -50,6 +52,8 @@ pub struct ApiKeyPrincipal {
     /// The key's maker.
     pub user_id: UserId,
     pub permissions: Permissions,
+    /// The maker must set up a second factor before anything else.
+    pub must_enroll_mfa: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -86,6 +90,15 @@ impl Principal {
             Self::User(user) => user.permissions,
             Self::ApiKey(key) => key.permissions,
             Self::EnrollmentToken { .. } => Permissions::of(&[Permission::DevicesEnroll]),
+        }
+    }
+
+    /// Whether the organization's time for setting up a second factor is over for whoever is behind this.
+    pub fn must_enroll_mfa(&self) -> bool {
+        match self {
+            Self::User(user) => user.must_enroll_mfa,
+            Self::ApiKey(key) => key.must_enroll_mfa,
+            Self::Anonymous | Self::Device(_) | Self::EnrollmentToken { .. } => false,
         }
     }
 

@@ -6,8 +6,10 @@ pub mod command;
 pub mod device;
 pub mod enrollment;
 pub mod group;
+pub mod mfa;
 pub mod organization;
 pub mod role;
+pub mod sealed;
 pub mod session;
 pub mod user;
 

@@ -14,6 +14,7 @@ pub mod memory;
 mod migrate;
 pub mod organizations;
 pub mod roles;
+pub mod seal;
 pub mod sessions;
 pub mod tables;
 #[cfg(test)]

@@ -4,7 +4,11 @@ use super::write::Tx;
 use crate::error::Error;
 use crate::model::organization::Organization;
 
-pub fn put(tx: &mut Tx, organization: Organization) -> Result<(), Error> {
+/// Stores an organization, new or changed. Since when it requires a second factor is settled here, whoever changes the
+/// setting.
+pub fn put(tx: &mut Tx, mut organization: Organization) -> Result<(), Error> {
+    let since = organization.require_mfa_since.unwrap_or(tx.now());
+    organization.require_mfa_since = organization.settings.require_mfa.then_some(since);
     tx.put(ORGANIZATIONS, &organization.id, &organization)?;
     tx.effect(Effect::Organization(organization));
     Ok(())

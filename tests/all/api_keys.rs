@@ -129,6 +129,7 @@ impl Appliance {
             name: user.name.as_str().into(),
             session_id: uuid().into(),
             permissions: Role::Admin.permissions(),
+            must_enroll_mfa: false,
         });
         Op { principal, request_id: uuid().into(), peer: [127, 0, 0, 1].into(), now: self.now, idempotency: None }
     }

@@ -3,6 +3,7 @@
 mod api_keys;
 mod contract;
 mod devices;
+mod mfa;
 mod process;
 mod requests;
 mod server;

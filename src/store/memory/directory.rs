@@ -9,10 +9,16 @@ use super::api_keys::{ApiKeyFacts, ApiKeys};
 use crate::clock::Time;
 use crate::ids::{ApiKeyId, GroupId, OrganizationId, RoleId, SessionId, UserId};
 use crate::model::api_key::KeyGrant;
-use crate::model::organization::Tier;
+use crate::model::organization::{Organization, Tier};
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
+
+#[derive(Clone, Copy, Debug)]
+struct OrganizationFacts {
+    tier: Tier,
+    require_mfa_since: Option<Time>,
+}
 
 #[derive(Clone, Debug)]
 pub struct UserFacts {
@@ -22,6 +28,7 @@ pub struct UserFacts {
     pub email: Arc<str>,
     pub role: RoleRef,
     pub status: UserStatus,
+    pub mfa_enabled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -46,7 +53,7 @@ pub struct SessionFacts {
 
 #[derive(Default)]
 pub struct Directory {
-    organizations: HashMap<OrganizationId, Tier>,
+    organizations: HashMap<OrganizationId, OrganizationFacts>,
     users: HashMap<UserId, UserFacts>,
     users_by_organization: HashMap<OrganizationId, BTreeSet<UserId>>,
     roles: HashMap<RoleId, RoleFacts>,
@@ -65,7 +72,12 @@ impl Directory {
     }
 
     pub fn tier(&self, organization: OrganizationId) -> Tier {
-        self.organizations.get(&organization).copied().unwrap_or(Tier::Standard)
+        self.organizations.get(&organization).map_or(Tier::Standard, |organization| organization.tier)
+    }
+
+    /// Since when the organization's people need a second factor; `None` when they need none.
+    pub fn require_mfa_since(&self, organization: OrganizationId) -> Option<Time> {
+        self.organizations.get(&organization).and_then(|organization| organization.require_mfa_since)
     }
 
     pub fn organizations(&self) -> impl Iterator<Item = OrganizationId> {
@@ -159,11 +171,13 @@ impl Directory {
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Organization(organization) => {
-                self.organizations.insert(organization.id, organization.tier);
+                let Organization { id, tier, require_mfa_since, .. } = organization;
+                self.organizations.insert(id, OrganizationFacts { tier, require_mfa_since });
             }
             Effect::User(user) => {
                 insert(&mut self.users_by_organization, user.organization_id, user.id);
                 let facts = UserFacts {
+                    mfa_enabled: user.mfa_enabled(),
                     id: user.id,
                     organization_id: user.organization_id,
                     name: user.name.into(),
