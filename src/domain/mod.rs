@@ -17,6 +17,7 @@ pub mod maintenance;
 pub mod mfa;
 pub mod op;
 mod passwords;
+pub mod recovery;
 mod secrets;
 pub mod sessions;
 pub mod setup;

@@ -33,15 +33,21 @@ pub fn delete(tx: &mut Tx, key: &ApiKey) -> Result<(), Error> {
 
 /// Ends every key that the user has made: how many there were.
 pub fn delete_of(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<usize, Error> {
+    let theirs = made_by(tx, organization, user)?;
+    theirs.iter().try_for_each(|key| delete(tx, key))?;
+    Ok(theirs.len())
+}
+
+/// The keys that the user has made, oldest first: their number is bounded where they are made.
+pub fn made_by(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<ApiKey>, Error> {
     let mut theirs = Vec::new();
-    API_KEYS.scan(tx, KeyRange::prefix(&organization), Direction::Ascending, |_, key| {
+    API_KEYS.scan(from, KeyRange::prefix(&organization), Direction::Ascending, |_, key| {
         if key.created_by == user {
             theirs.push(key);
         }
         ControlFlow::Continue(())
     })?;
-    theirs.iter().try_for_each(|key| delete(tx, key))?;
-    Ok(theirs.len())
+    Ok(theirs)
 }
 
 /// How many keys the organization has, expired ones included.

@@ -5,6 +5,7 @@ mod contract;
 mod devices;
 mod mfa;
 mod process;
+mod recover;
 mod requests;
 mod server;
 mod structure;
