@@ -59,7 +59,10 @@ impl Services {
         let Person { user, .. } = self.me(op)?;
         let account = users::folded(&user.email);
         self.lockout.check(&account, op.peer, op.now)?;
-        if self.passwords.verify(password, user.password_hash.as_deref()).await? {
+        let is_right = self.passwords.verify(password, user.password_hash.as_deref()).await?;
+        // Many attempts may have been under way at once: none past the limit learns whether it was right.
+        self.lockout.check(&account, op.peer, op.now)?;
+        if is_right {
             return Ok(user);
         }
         self.lockout.failed(&account, op.peer, op.now);

@@ -88,3 +88,35 @@ impl Challenges {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_lapse_and_the_newest_always_fit() {
+        let challenges = Challenges::default();
+        let start = Time::from_unix(1_800_000_000);
+        let challenge = |now: Time| Challenge {
+            organization_id: OrganizationId::from_bytes([1; 16]),
+            user_id: UserId::from_bytes([2; 16]),
+            account: "ada@acme.example".into(),
+            password: [0; 32],
+            expires_at: now.plus(LIFE),
+            attempts: 0,
+        };
+        challenges.put("oldest", challenge(start), start);
+        let later = start.plus(Duration::from_secs(1));
+        for number in 0..CAPACITY {
+            challenges.put(&number.to_string(), challenge(later), later);
+        }
+        assert_eq!(challenges.lock().len(), CAPACITY);
+        assert!(challenges.attempt("oldest", later).is_none());
+        assert!(challenges.attempt("0", start.plus(LIFE)).is_some());
+        assert!(challenges.attempt("0", later.plus(LIFE)).is_none());
+        for new in ["new", "newer"] {
+            challenges.put(new, challenge(later.plus(LIFE)), later.plus(LIFE));
+        }
+        assert_eq!(challenges.lock().len(), 2, "what has lapsed makes room");
+    }
+}
