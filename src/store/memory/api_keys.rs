@@ -8,7 +8,7 @@ use crate::clock::Time;
 use crate::ids::{ApiKeyId, OrganizationId, UserId};
 use crate::model::api_key::{ApiKey, KeyGrant};
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ApiKeyFacts {
     pub id: ApiKeyId,
     pub organization_id: OrganizationId,
@@ -42,9 +42,16 @@ struct LastUse {
     is_new: AtomicBool,
 }
 
+/// Whether it has been written is nobody's business.
+impl PartialEq for LastUse {
+    fn eq(&self, other: &Self) -> bool {
+        self.time.load(Ordering::Relaxed) == other.time.load(Ordering::Relaxed)
+    }
+}
+
 const NEVER: i64 = i64::MIN;
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct ApiKeys {
     keys: HashMap<ApiKeyId, ApiKeyFacts>,
     by_hash: HashMap<[u8; 32], ApiKeyId>,
