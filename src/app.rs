@@ -9,8 +9,9 @@ use std::time::Duration;
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
-use crate::domain::{DeviceCertificate, IssueCertificate, Services, setup};
+use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
 use crate::error::Error;
 use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
@@ -27,6 +28,9 @@ use crate::tasks;
 
 /// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
 const RENEWAL: Duration = Duration::from_secs(60 * 60);
+
+/// Everything the appliance knows, in its data directory.
+const DATA_FILE: &str = "zero.redb";
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -74,8 +78,7 @@ impl App {
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
-        let store =
-            Store::open(&data_dir.join("zero.redb"), &config.store, ids.clone(), clock.now()).map_err(failed)?;
+        let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
@@ -215,23 +218,37 @@ pub struct FirstAdmin {
 
 /// Sets a data directory up without serving it.
 pub fn initialise(config: Config, new: FirstAdmin) -> Result<(), StartError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let _lock = lock(&config.server.data_dir)?;
-    let ids = Arc::new(Ids::new(clock.clone()));
-    let store =
-        Store::open(&config.server.data_dir.join("zero.redb"), &config.store, ids, clock.now()).map_err(failed)?;
     let password = new.password.expose().to_owned();
     let new = NewAppliance { organization: new.organization, name: new.name, email: new.email, password };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
-    let made = runtime.block_on(setup::initialise(&store, new, clock.now()));
-    store.close();
-    match made {
-        Ok(_) => Ok(()),
-        Err(Error::Invalid(errors)) => {
-            Err(failed(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
-        }
-        Err(error) => Err(failed(error)),
+    offline(&config, async |store, now| setup::initialise(store, new, now).await.map(|_| ()))
+}
+
+/// Lets a super admin in again, for `zero recover-admin`.
+pub fn recover_admin(config: Config, email: String, password: Option<Secret>) -> Result<Recovered, StartError> {
+    let data_dir = &config.server.data_dir;
+    if !data_dir.join(DATA_FILE).exists() {
+        return Err(failed(format_args!("there is no appliance in {}", data_dir.display())));
     }
+    offline(&config, async |store, now| {
+        recovery::recover_admin(store, &email, password.as_ref().map(|password| password.expose()), now).await
+    })
+}
+
+/// Works on the data of an appliance that is not running.
+fn offline<T>(config: &Config, work: impl AsyncFnOnce(&Store, Time) -> Result<T, Error>) -> Result<T, StartError> {
+    let clock = Arc::new(SystemClock::new());
+    let _lock = lock(&config.server.data_dir)?;
+    let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
+    let store =
+        Store::open(&config.server.data_dir.join(DATA_FILE), &config.store, ids, clock.now()).map_err(failed)?;
+    clock.raise_floor(store.clock_floor().map_err(failed)?);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
+    let done = runtime.block_on(work(&store, clock.now()));
+    store.close();
+    done.map_err(|error| match error {
+        Error::Invalid(errors) => failed(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")),
+        error => failed(error),
+    })
 }
 
 /// The OpenAPI document, without a server.

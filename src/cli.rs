@@ -14,7 +14,9 @@ use crate::config::{Config, Flags, Loaded};
 mod check_config;
 mod init;
 mod openapi;
+mod password;
 mod process;
+mod recover_admin;
 mod serve;
 mod version;
 
@@ -34,6 +36,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Init(init::Init),
+    RecoverAdmin(recover_admin::RecoverAdmin),
     CheckConfig(check_config::CheckConfig),
     Openapi(openapi::Openapi),
     Version(version::Version),
@@ -44,6 +47,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(command) => command.run(),
         Command::Init(command) => command.run(),
+        Command::RecoverAdmin(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
@@ -123,14 +127,21 @@ mod tests {
         for line in [
             "zero serve --config F --data-dir D --listen 127.0.0.1:0",
             "zero init --data-dir D --organization Acme --email a@example.com --password-stdin",
+            "zero recover-admin --data-dir D --email a@example.com",
+            "zero recover-admin --data-dir D --email a@example.com --password-stdin",
             "zero check-config --config F",
             "zero openapi",
             "zero version",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }
-        for line in ["zero", "zero destroy", "zero serve --port 1", "zero init --organization A --email a@example.com"]
-        {
+        for line in [
+            "zero",
+            "zero destroy",
+            "zero recover-admin",
+            "zero serve --port 1",
+            "zero init --organization A --email a@example.com",
+        ] {
             assert_eq!(Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code()), Some(2), "{line}");
         }
     }

@@ -82,6 +82,10 @@ pub struct AuthConfig {
     pub sessions_per_user: u32,
     /// Age at which the key that signs access tokens is replaced, 1 to 365 days.
     pub signing_key_life: Duration,
+    /// Life of an API key, unless its maker says otherwise, 1 to 3,650 days.
+    pub api_key_life: Duration,
+    /// How long people may go on without the second factor that their organization has begun to require, at most 90 days.
+    pub mfa_grace: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -165,6 +169,8 @@ impl Default for AuthConfig {
             refresh_token_life: Duration::from_secs(30 * DAY),
             sessions_per_user: 100,
             signing_key_life: Duration::from_secs(30 * DAY),
+            api_key_life: Duration::from_secs(90 * DAY),
+            mfa_grace: Duration::from_secs(7 * DAY),
         }
     }
 }
@@ -241,6 +247,8 @@ impl Config {
         visitor.setting("refresh_token_days", days(1..=365), &mut auth.refresh_token_life);
         visitor.setting("sessions_per_user", count(1..=10_000), &mut auth.sessions_per_user);
         visitor.setting("signing_key_days", days(1..=365), &mut auth.signing_key_life);
+        visitor.setting("api_key_days", days(1..=3_650), &mut auth.api_key_life);
+        visitor.setting("mfa_grace_days", days(0..=90), &mut auth.mfa_grace);
 
         visitor.section("devices");
         visitor.setting("offline_after_seconds", seconds(1..=7 * DAY), &mut devices.offline_after);

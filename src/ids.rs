@@ -54,6 +54,7 @@ ids! {
     DeviceId,
     CommandId,
     EnrollmentTokenId,
+    ApiKeyId,
     PolicyId,
     GroupId,
     RoleId,

@@ -7,25 +7,27 @@ use super::paging::{PageQuery, page_of, window};
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::accounts::Person;
+use crate::domain::auth::{self, SignedIn};
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::{self, IfMatch, Path, Query, UserAgent};
 use crate::http::respond::{Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{GroupId, OrganizationId, SessionId, UserId};
+use crate::model::mfa::MfaMethod;
 use crate::model::session::Session;
 use crate::model::user::{User, UserStatus};
 
 pub fn routes() -> Vec<Route> {
-    use Access::{Public, SignedIn};
+    use Access::{OwnAccount, Public, SignedIn};
     use RateClass::Standard;
     vec![
         Route::post("/auth/login", Public, Standard, log_in),
         Route::post("/auth/refresh", Public, Standard, refresh),
-        Route::post("/auth/logout", SignedIn, Standard, log_out),
-        Route::get("/auth/me", SignedIn, Standard, me),
-        Route::put("/auth/me", SignedIn, Standard, change_me),
-        Route::post("/auth/password", SignedIn, Standard, change_password),
+        Route::post("/auth/logout", OwnAccount, Standard, log_out),
+        Route::get("/auth/me", OwnAccount, Standard, me),
+        Route::put("/auth/me", OwnAccount, Standard, change_me),
+        Route::post("/auth/password", OwnAccount, Standard, change_password),
         Route::get("/auth/sessions", SignedIn, Standard, sessions),
         Route::delete("/auth/sessions/{id}", SignedIn, Standard, end_session),
     ]
@@ -41,13 +43,49 @@ struct LogIn {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct LoggedIn {
+#[serde(untagged)]
+enum LogInAnswer {
+    LoggedIn(LoggedIn),
+    MfaRequired(MfaRequired),
+}
+
+/// The password was right; now a code is asked for.
+#[derive(Serialize, JsonSchema)]
+struct MfaRequired {
+    /// Always true.
+    mfa_required: bool,
+    /// For `/auth/mfa/verify`: good for 5 minutes and 5 codes.
+    mfa_token: String,
+    mfa_methods: Vec<MfaMethod>,
+}
+
+#[derive(Serialize, JsonSchema)]
+pub struct LoggedIn {
     token: String,
     refresh_token: String,
     /// Seconds that `token` is good for.
     expires_in: u64,
     token_type: &'static str,
     user: LoggedInUser,
+    /// Until when the user must have set up a second factor; from then on that is all that the session may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_setup_required_by: Option<Time>,
+}
+
+impl LoggedIn {
+    pub fn new(services: &Services, signed_in: SignedIn) -> Self {
+        let mfa_setup_required_by = services.mfa_setup_required_by(&signed_in.user);
+        let Person { user, role, .. } = services.person(signed_in.user);
+        let User { id, email, name, organization_id, .. } = user;
+        Self {
+            token: signed_in.token,
+            refresh_token: signed_in.refresh_token,
+            expires_in: signed_in.expires_in,
+            token_type: "Bearer",
+            user: LoggedInUser { id, email, name, role, organization_id },
+            mfa_setup_required_by,
+        }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -64,16 +102,12 @@ async fn log_in(
     op: Op,
     extract::Json(new): extract::Json<LogIn>,
     UserAgent(agent): UserAgent,
-) -> Result<Json<LoggedIn>, Error> {
-    let signed_in = services.log_in(&op, &new.email, &new.password, agent).await?;
-    let Person { user, role, .. } = services.person(signed_in.user);
-    let User { id, email, name, organization_id, .. } = user;
-    Ok(Json(LoggedIn {
-        token: signed_in.token,
-        refresh_token: signed_in.refresh_token,
-        expires_in: signed_in.expires_in,
-        token_type: "Bearer",
-        user: LoggedInUser { id, email, name, role, organization_id },
+) -> Result<Json<LogInAnswer>, Error> {
+    Ok(Json(match services.log_in(&op, &new.email, &new.password, agent).await? {
+        auth::LogIn::SignedIn(signed_in) => LogInAnswer::LoggedIn(LoggedIn::new(services, *signed_in)),
+        auth::LogIn::MfaRequired { mfa_token, methods } => {
+            LogInAnswer::MfaRequired(MfaRequired { mfa_required: true, mfa_token, mfa_methods: methods })
+        }
     }))
 }
 
@@ -116,6 +150,7 @@ pub struct UserView {
     /// The groups that the user is in directly.
     groups: Vec<GroupId>,
     device_count: u64,
+    mfa_enabled: bool,
     last_login: Option<Time>,
     created_at: Time,
     updated_at: Time,
@@ -124,6 +159,7 @@ pub struct UserView {
 impl UserView {
     pub fn new(person: Person) -> Self {
         let Person { user, role, groups, device_count } = person;
+        let mfa_enabled = user.mfa_enabled();
         let User { id, organization_id, email, name, status, last_login, created_at, updated_at, .. } = user;
         Self {
             id,
@@ -134,6 +170,7 @@ impl UserView {
             status,
             groups,
             device_count,
+            mfa_enabled,
             last_login,
             created_at,
             updated_at,

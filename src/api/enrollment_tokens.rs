@@ -1,9 +1,8 @@
-use qrcode::QrCode;
-use qrcode::render::svg;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::paging::{PageQuery, page_of, window};
+use super::qr;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::authz::Permission::{DevicesEdit, DevicesView};
@@ -96,14 +95,9 @@ async fn create(
     let NewToken { name, max_uses, expires_in_days, user_id, policy_id, group_id, tags } = new;
     let new = NewEnrollmentToken { name, max_uses, expires_in_days, user_id, policy_id, group_id, tags };
     let issued = services.create_enrollment_token(&op, new).await?;
-    let qr_svg = qr(&issued.token)?;
+    let qr_svg = qr::svg(&issued.token)?;
     let location = format!("/api/v1/enrollment-tokens/{}", issued.record.id);
     Ok(Created { location, resource: IssuedToken { record: issued.record.into(), token: issued.token, qr_svg } })
-}
-
-fn qr(text: &str) -> Result<String, Error> {
-    let code = QrCode::new(text).map_err(Error::internal)?;
-    Ok(code.render::<svg::Color>().min_dimensions(240, 240).build())
 }
 
 async fn delete(services: &Services, op: Op, Path(id): Path<EnrollmentTokenId>) -> Result<NoContent, Error> {

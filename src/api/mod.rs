@@ -1,5 +1,6 @@
 //! The v1 API: wire types and thin handlers, one file a resource.
 
+mod api_keys;
 mod assignments;
 mod audit_logs;
 mod auth;
@@ -8,9 +9,11 @@ mod devices;
 mod effective_policy;
 mod enrollment_tokens;
 mod health;
+mod mfa;
 mod paging;
 mod policies;
 mod preview;
+mod qr;
 mod setup;
 mod stats;
 
@@ -22,6 +25,8 @@ pub fn routes() -> Vec<Route> {
         health::routes(),
         setup::routes(),
         auth::routes(),
+        mfa::routes(),
+        api_keys::routes(),
         devices::routes(),
         commands::routes(),
         enrollment_tokens::routes(),

@@ -54,17 +54,26 @@ impl Services {
         Ok(self.person(write.await?))
     }
 
+    /// The signed-in user, who has given the password again in `field`; whoever only has the session gets no further.
+    pub(super) async fn check_my_password(&self, op: &Op, field: &str, password: &str) -> Result<User, Error> {
+        let Person { user, .. } = self.me(op)?;
+        let account = users::folded(&user.email);
+        self.lockout.check(&account, op.peer, op.now)?;
+        let is_right = self.passwords.verify(password, user.password_hash.as_deref()).await?;
+        // Many attempts may have been under way at once: none past the limit learns whether it was right.
+        self.lockout.check(&account, op.peer, op.now)?;
+        if is_right {
+            return Ok(user);
+        }
+        self.lockout.failed(&account, op.peer, op.now);
+        Err(Error::field(field, "is wrong"))
+    }
+
     /// Changes the password and ends the user's other sessions.
     pub async fn change_password(&self, op: &Op, current: &str, new: &str) -> Result<(), Error> {
         let me = op.user()?.clone();
         Passwords::check("new_password", new).map_err(|error| Error::Invalid(vec![error]))?;
-        let Person { user, .. } = self.me(op)?;
-        let account = users::folded(&user.email);
-        self.lockout.check(&account, op.peer, op.now)?;
-        if !self.passwords.verify(current, user.password_hash.as_deref()).await? {
-            self.lockout.failed(&account, op.peer, op.now);
-            return Err(Error::field("current_password", "is wrong"));
-        }
+        self.check_my_password(op, "current_password", current).await?;
         let hash = self.passwords.hash(new).await?;
         let others: Vec<_> = {
             let directory = self.store.memory().directory();
@@ -87,7 +96,7 @@ impl Services {
     }
 }
 
-fn mine(tx: &Tx, organization: OrganizationId, id: UserId) -> Result<User, Error> {
+pub(super) fn mine(tx: &Tx, organization: OrganizationId, id: UserId) -> Result<User, Error> {
     users::get(tx, organization, id)?.ok_or_else(Error::unauthenticated)
 }
 

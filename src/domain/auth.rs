@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::op::{DevicePrincipal, Op, Principal, UserPrincipal};
+use super::challenges::Challenge;
+use super::op::{ApiKeyPrincipal, DevicePrincipal, Op, Principal, UserPrincipal};
 use super::{Services, secrets, tokens};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::SessionId;
 use crate::model::audit::{Actor, ActorType};
+use crate::model::mfa::MfaMethod;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
@@ -22,6 +23,13 @@ pub struct SignedIn {
     /// Seconds that `token` is good for.
     pub expires_in: u64,
     pub user: User,
+}
+
+/// What a right password leads to.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum LogIn {
+    SignedIn(Box<SignedIn>),
+    MfaRequired { mfa_token: String, methods: Vec<MfaMethod> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +55,8 @@ impl Services {
     pub fn identify(&self, token: &str, now: Time) -> Result<Principal, Error> {
         if token.starts_with(secrets::DEVICE) {
             self.identify_device(token, now)
+        } else if token.starts_with(secrets::API_KEY) {
+            self.identify_api_key(token, now)
         } else if token.starts_with(secrets::ENROLLMENT) {
             // Whether it has uses left is decided where it is used, in the transaction that counts.
             let found = enrollment_tokens::by_hash(&self.store.snapshot()?, &secrets::hash(token))?;
@@ -70,9 +80,28 @@ impl Services {
                 name: user.name.clone(),
                 session_id: access.session_id,
                 permissions: directory.permissions(user.role),
+                must_enroll_mfa: self.must_enroll_mfa(&directory, user, now),
             })),
             _ => Err(Error::unauthenticated()),
         }
+    }
+
+    /// From memory alone. A key is as good as its maker: it stops with their suspension, and shrinks with their role.
+    fn identify_api_key(&self, token: &str, now: Time) -> Result<Principal, Error> {
+        let directory = self.store.memory().directory();
+        let key = directory.api_key_by_hash(&secrets::hash(token)).filter(|key| now < key.expires_at);
+        let key = key.ok_or_else(Error::unauthenticated)?;
+        let maker = directory.user(key.created_by).filter(|maker| maker.status == UserStatus::Active);
+        let maker = maker.ok_or_else(Error::unauthenticated)?;
+        key.used(now);
+        Ok(Principal::ApiKey(ApiKeyPrincipal {
+            id: key.id,
+            organization_id: key.organization_id,
+            name: key.name.clone(),
+            user_id: maker.id,
+            permissions: directory.api_key_permissions(key, maker),
+            must_enroll_mfa: self.must_enroll_mfa(&directory, maker, now),
+        }))
     }
 
     fn identify_device(&self, token: &str, now: Time) -> Result<Principal, Error> {
@@ -92,7 +121,7 @@ impl Services {
         email: &str,
         password: &str,
         user_agent: Option<String>,
-    ) -> Result<SignedIn, Error> {
+    ) -> Result<LogIn, Error> {
         let account = users::folded(email);
         self.lockout.check(&account, op.peer, op.now)?;
         let user = users::by_email(&self.store.snapshot()?, email)?;
@@ -105,52 +134,33 @@ impl Services {
             self.lockout.failed(&account, op.peer, op.now);
             return self.refuse(op, email).await;
         };
-        self.lockout.succeeded(&account);
-        let life = self.config.auth.clone();
-        let most = life.sessions_per_user as usize;
-        let stale: Vec<SessionId> = {
-            let directory = self.store.memory().directory();
-            let count = directory.sessions_of(user.id).count();
-            directory.sessions_of(user.id).take((count + 1).saturating_sub(most)).collect()
-        };
-        let key = self.signing_key()?;
-        let source_ip = op.peer;
-        self.store
-            .write(op.stamp(), move |tx| {
-                // Between the check and this commit the user may have been suspended or given another password.
-                let current = users::get(tx, user.organization_id, user.id)?;
-                let mut user = current
-                    .filter(|now| now.status == UserStatus::Active && now.password_hash == user.password_hash)
-                    .ok_or_else(|| Error::Unauthenticated("invalid credentials".into()))?;
-                for session in &stale {
-                    sessions::delete(tx, *session)?;
-                }
-                let (family, current) = (secrets::random(), secrets::random());
-                let now = tx.now();
-                let session = Session {
-                    id: tx.new_id(),
-                    user_id: user.id,
-                    organization_id: user.organization_id,
-                    family_hash: secrets::hash(&family),
-                    refresh_hash: secrets::hash(&current),
-                    source_ip,
-                    user_agent: user_agent.clone(),
-                    created_at: now,
-                    last_used_at: now,
-                    expires_at: now.plus(life.refresh_token_life),
-                };
-                user.last_login = Some(now);
-                let token = tokens::sign(&key, user.id, session.id, now, now.plus(life.access_token_life))?;
-                let refresh_token = format!("{}{family}.{current}", secrets::REFRESH);
-                let actor = actor(&user);
-                let event = AuditEvent::new("auth.login.success").by(actor).of(user.organization_id);
-                let event = event.on("session", session.id, &user.name);
-                users::put(tx, user.clone())?;
-                sessions::put(tx, session)?;
-                let expires_in = life.access_token_life.as_secs();
-                Ok(Audited::new(SignedIn { token, refresh_token, expires_in, user }, event))
-            })
-            .await
+        let session = self.new_session(op, user.id, user_agent)?;
+        let (made, challenge) = (secrets::make(secrets::MFA).0, Challenge::new(&user, op.now));
+        let mfa_token = made.clone();
+        let write = self.store.write(op.stamp(), move |tx| {
+            // Between the check and this commit the user may have been suspended or given another password.
+            let current = users::get(tx, user.organization_id, user.id)?;
+            let user = current
+                .filter(|now| now.status == UserStatus::Active && now.password_hash == user.password_hash)
+                .ok_or_else(|| Error::Unauthenticated("invalid credentials".into()))?;
+            if user.mfa_enabled() {
+                let event = AuditEvent::new("auth.mfa.challenge").by(actor(&user)).of(user.organization_id);
+                let (mfa_token, methods) = (mfa_token.clone(), user.mfa.methods());
+                let event = event.on("user", user.id, &user.name);
+                return Ok(Audited::new(LogIn::MfaRequired { mfa_token, methods }, event));
+            }
+            let (signed_in, event) = session.start(tx, user)?;
+            Ok(Audited::new(LogIn::SignedIn(Box::new(signed_in)), event))
+        });
+        let outcome = write.await?;
+        match &outcome {
+            // Only now is the account's owner here.
+            LogIn::SignedIn(_) => self.lockout.succeeded(&account),
+            // An answer that is given again brings no new attempts.
+            LogIn::MfaRequired { mfa_token, .. } if *mfa_token == made => self.challenges.put(&made, challenge, op.now),
+            LogIn::MfaRequired { .. } => {}
+        }
+        Ok(outcome)
     }
 
     async fn refuse<T>(&self, op: &Op, email: &str) -> Result<T, Error> {
@@ -216,7 +226,7 @@ impl Services {
             .await
     }
 
-    fn signing_key(&self) -> Result<SigningKey, Error> {
+    pub(super) fn signing_key(&self) -> Result<SigningKey, Error> {
         let directory = self.store.memory().directory();
         directory.signing_keys().first().cloned().ok_or_else(|| Error::Internal("there is no signing key".into()))
     }
@@ -229,6 +239,6 @@ fn end_reused(tx: &mut Tx, session: &Session, user: &User) -> Result<Audited<Ref
     Ok(Audited::new(Refreshed::Reused, event))
 }
 
-fn actor(user: &User) -> Actor {
+pub(super) fn actor(user: &User) -> Actor {
     Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) }
 }

@@ -126,6 +126,7 @@ impl Grant {
     fn of(tx: &mut Tx, principal: &Principal) -> Result<Self, Error> {
         match principal {
             Principal::User(user) => Ok(Self { user_id: Some(user.id), ..Self::default() }),
+            Principal::ApiKey(key) => Ok(Self { user_id: Some(key.user_id), ..Self::default() }),
             Principal::EnrollmentToken { id, organization_id, .. } => {
                 let token = enrollment_tokens::get(tx, *organization_id, *id)?.filter(|t| t.is_usable(tx.now()));
                 let mut token = token.ok_or_else(|| {

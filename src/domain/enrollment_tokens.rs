@@ -33,21 +33,21 @@ pub struct Issued {
 
 impl Services {
     pub async fn create_enrollment_token(&self, op: &Op, new: NewEnrollmentToken) -> Result<Issued, Error> {
-        let me = op.user()?.clone();
+        let (organization_id, created_by) = (op.organization_id()?, op.acting_user()?);
         if new.policy_id.is_some() {
             op.require(Permission::PoliciesAssign)?;
         }
         let (token, token_hash) = secrets::make(secrets::ENROLLMENT);
         self.store
             .write(op.stamp(), move |tx| {
-                check_user(tx, me.organization_id, new.user_id)?;
-                check_policy(tx, me.organization_id, new.policy_id)?;
-                check_group(tx, me.organization_id, new.group_id)?;
+                check_user(tx, organization_id, new.user_id)?;
+                check_policy(tx, organization_id, new.policy_id)?;
+                check_group(tx, organization_id, new.group_id)?;
                 let now = tx.now();
                 let life = |days: u32| std::time::Duration::from_secs(u64::from(days) * 24 * 60 * 60);
                 let record = EnrollmentToken {
                     id: tx.new_id(),
-                    organization_id: me.organization_id,
+                    organization_id,
                     name: new.name.clone(),
                     token_hash,
                     max_uses: new.max_uses,
@@ -57,7 +57,7 @@ impl Services {
                     policy_id: new.policy_id,
                     group_id: new.group_id,
                     tags: new.tags.clone(),
-                    created_by: me.id,
+                    created_by,
                     created_at: now,
                 };
                 enrollment_tokens::insert(tx, &record)?;

@@ -24,7 +24,30 @@ pub struct Lockout {
 impl Lockout {
     /// Refuses further attempts for a while after too many failures.
     pub fn check(&self, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
-        let by_account = lock(&self.accounts).locked_for(&account.to_owned(), BY_ACCOUNT, now);
+        self.check_with(&lock(&self.accounts), account, address, now)
+    }
+
+    /// Counts against the account before it is known how the attempt ends, so that many at once are no more than one
+    /// after the other; [`Self::succeeded`] takes it back.
+    pub fn begin(&self, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
+        let mut accounts = lock(&self.accounts);
+        self.check_with(&accounts, account, address, now)?;
+        accounts.add(account.to_owned(), BY_ACCOUNT, now);
+        Ok(())
+    }
+
+    pub fn failed(&self, account: &str, address: IpAddr, now: Time) {
+        lock(&self.accounts).add(account.to_owned(), BY_ACCOUNT, now);
+        self.failed_from(address, now);
+    }
+
+    /// The failure of an attempt that [`Self::begin`] has counted against its account.
+    pub fn failed_from(&self, address: IpAddr, now: Time) {
+        lock(&self.addresses).add(network(address), BY_ADDRESS, now);
+    }
+
+    fn check_with(&self, accounts: &Failures<String>, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
+        let by_account = accounts.locked_for(&account.to_owned(), BY_ACCOUNT, now);
         let by_address = lock(&self.addresses).locked_for(&network(address), BY_ADDRESS, now);
         match by_account.max(by_address) {
             None => Ok(()),
@@ -32,11 +55,6 @@ impl Lockout {
                 Err(Error::TooMany { message: "too many login attempts, try again in 15 minutes".into(), retry_after })
             }
         }
-    }
-
-    pub fn failed(&self, account: &str, address: IpAddr, now: Time) {
-        lock(&self.accounts).add(account.to_owned(), BY_ACCOUNT, now);
-        lock(&self.addresses).add(network(address), BY_ADDRESS, now);
     }
 
     /// The account's owner is here: what others guessed before does not lock the owner out.

@@ -1,11 +1,13 @@
 //! The rules: who may do what, what leads to what, and what the audit log says of it. Knows nothing of HTTP.
 
 pub mod accounts;
+pub mod api_keys;
 pub mod assignments;
 pub mod audit;
 pub mod auth;
 pub mod authz;
 pub mod bulk;
+mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod compliance;
@@ -15,10 +17,12 @@ pub mod enrollment;
 pub mod enrollment_tokens;
 mod lockout;
 pub mod maintenance;
+pub mod mfa;
 pub mod op;
 mod passwords;
 pub mod policies;
 pub mod preview;
+pub mod recovery;
 mod secrets;
 pub mod sessions;
 pub mod setup;
@@ -37,6 +41,7 @@ use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::organization::Tier;
 use crate::store::Store;
 
+use challenges::Challenges;
 use lockout::Lockout;
 use passwords::Passwords;
 use setup::SetupCode;
@@ -60,6 +65,7 @@ pub struct Services {
     issue_certificate: Box<IssueCertificate>,
     passwords: Passwords,
     lockout: Lockout,
+    challenges: Challenges,
     setup_code: SetupCode,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -84,6 +90,7 @@ impl Services {
             issue_certificate,
             passwords: Passwords::new(),
             lockout: Lockout::default(),
+            challenges: Challenges::default(),
             setup_code,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::authz::{Permission, Permissions};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::{DeviceId, EnrollmentTokenId, OrganizationId, RequestId, SessionId, UserId};
+use crate::ids::{ApiKeyId, DeviceId, EnrollmentTokenId, OrganizationId, RequestId, SessionId, UserId};
 use crate::model::audit::{Actor, ActorType};
 use crate::model::device::Status;
 use crate::store::idempotency::Idempotency;
@@ -27,6 +27,7 @@ pub struct Op {
 pub enum Principal {
     Anonymous,
     User(UserPrincipal),
+    ApiKey(ApiKeyPrincipal),
     Device(DevicePrincipal),
     EnrollmentToken { id: EnrollmentTokenId, organization_id: OrganizationId, name: Arc<str> },
 }
@@ -38,6 +39,21 @@ pub struct UserPrincipal {
     pub name: Arc<str>,
     pub session_id: SessionId,
     pub permissions: Permissions,
+    /// Must set up a second factor before anything else.
+    pub must_enroll_mfa: bool,
+}
+
+/// A program that acts for the user who made its key.
+#[derive(Clone, Debug)]
+pub struct ApiKeyPrincipal {
+    pub id: ApiKeyId,
+    pub organization_id: OrganizationId,
+    pub name: Arc<str>,
+    /// The key's maker.
+    pub user_id: UserId,
+    pub permissions: Permissions,
+    /// The maker must set up a second factor before anything else.
+    pub must_enroll_mfa: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +78,7 @@ impl Principal {
         match self {
             Self::Anonymous => None,
             Self::User(user) => Some(user.organization_id),
+            Self::ApiKey(key) => Some(key.organization_id),
             Self::Device(device) => Some(device.organization_id),
             Self::EnrollmentToken { organization_id, .. } => Some(*organization_id),
         }
@@ -71,15 +88,26 @@ impl Principal {
         match self {
             Self::Anonymous | Self::Device(_) => Permissions::NONE,
             Self::User(user) => user.permissions,
+            Self::ApiKey(key) => key.permissions,
             Self::EnrollmentToken { .. } => Permissions::of(&[Permission::DevicesEnroll]),
         }
     }
 
-    /// The same for every credential of one user, device or token: rate limits and idempotency keys hang on it.
+    /// Whether the organization's time for setting up a second factor is over for whoever is behind this.
+    pub fn must_enroll_mfa(&self) -> bool {
+        match self {
+            Self::User(user) => user.must_enroll_mfa,
+            Self::ApiKey(key) => key.must_enroll_mfa,
+            Self::Anonymous | Self::Device(_) | Self::EnrollmentToken { .. } => false,
+        }
+    }
+
+    /// The same for every session of one user, and for each key, device or token: rate limits and idempotency keys hang on it.
     pub fn key(&self) -> Option<[u8; 16]> {
         match self {
             Self::Anonymous => None,
             Self::User(user) => Some(*user.id.as_bytes()),
+            Self::ApiKey(key) => Some(*key.id.as_bytes()),
             Self::Device(device) => Some(*device.id.as_bytes()),
             Self::EnrollmentToken { id, .. } => Some(*id.as_bytes()),
         }
@@ -89,6 +117,7 @@ impl Principal {
         let (kind, id, name) = match self {
             Self::Anonymous => return Actor { kind: ActorType::Anonymous, id: None, name: None },
             Self::User(user) => (ActorType::User, user.id.to_string(), &user.name),
+            Self::ApiKey(key) => (ActorType::ApiKey, key.id.to_string(), &key.name),
             Self::Device(device) => (ActorType::Device, device.id.to_string(), &device.name),
             Self::EnrollmentToken { id, name, .. } => (ActorType::EnrollmentToken, id.to_string(), name),
         };
@@ -120,6 +149,14 @@ impl Op {
         }
     }
 
+    /// The user who asks, or for whom an API key does.
+    pub fn acting_user(&self) -> Result<UserId, Error> {
+        match &self.principal {
+            Principal::ApiKey(key) => Ok(key.user_id),
+            _ => self.user().map(|user| user.id),
+        }
+    }
+
     pub fn device(&self) -> Result<&DevicePrincipal, Error> {
         match &self.principal {
             Principal::Device(device) => Ok(device),
@@ -141,7 +178,7 @@ impl Op {
             principal if principal.permissions().contains(permission) => Ok(DeviceScope::All),
             Principal::User(user) => Ok(DeviceScope::OwnedBy(user.id)),
             Principal::Device(device) => Ok(DeviceScope::Only(device.id)),
-            Principal::Anonymous | Principal::EnrollmentToken { .. } => Err(lacking(permission)),
+            Principal::Anonymous | Principal::ApiKey(_) | Principal::EnrollmentToken { .. } => Err(lacking(permission)),
         }
     }
 }

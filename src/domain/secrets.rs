@@ -6,12 +6,17 @@ use ring::digest;
 
 use crate::ids::fill_random;
 
+/// Prefix of an API key.
+pub const API_KEY: &str = "zak_";
 /// Prefix of a device token.
 pub const DEVICE: &str = "zdt_";
 /// Prefix of an enrolment token.
 pub const ENROLLMENT: &str = "zet_";
 /// Prefix of a refresh token.
 pub const REFRESH: &str = "zrt_";
+
+/// Prefix of a token that stands for a password already proven.
+pub const MFA: &str = "zmt_";
 
 /// A new secret of that kind, and the hash to keep of it.
 pub fn make(prefix: &str) -> (String, [u8; 32]) {
@@ -25,6 +30,21 @@ pub fn random() -> String {
     let mut bytes = [0; 32];
     fill_random(&mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A secret for people to read and type: groups of four letters and digits, none of which are mistaken for each other.
+/// Five random bits a letter.
+pub fn readable(letters: usize) -> String {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut bytes = vec![0_u8; letters];
+    fill_random(&mut bytes);
+    let letters: Vec<char> = bytes.iter().map(|byte| LETTERS[usize::from(byte % 32)].into()).collect();
+    letters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join("-")
+}
+
+/// A readable secret in the form that is hashed, however it was typed.
+pub fn typed(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
 pub fn hash(secret: &str) -> [u8; 32] {

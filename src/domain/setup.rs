@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::op::Op;
 use super::passwords::{self, Passwords};
-use super::{Services, accounts, tokens};
+use super::{Services, accounts, secrets, tokens};
 use crate::clock::Time;
 use crate::error::{Error, FieldError};
 use crate::model::audit::{Actor, ActorType};
-use crate::model::organization::{Organization, Tier};
+use crate::model::mfa::Mfa;
+use crate::model::organization::{Organization, OrganizationSettings, Tier};
 use crate::model::role::RoleRef;
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
@@ -29,12 +30,8 @@ pub struct SetupCode {
 
 impl SetupCode {
     pub fn new(now: Time) -> Self {
-        // Without the letters and digits that are mistaken for each other; 60 bits.
-        const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-        let mut bytes = [0_u8; 12];
-        crate::ids::fill_random(&mut bytes);
-        let letters: Vec<char> = bytes.iter().map(|byte| LETTERS[usize::from(byte % 32)].into()).collect();
-        let text = letters.chunks(4).map(String::from_iter).collect::<Vec<_>>().join("-");
+        // 60 bits.
+        let text = secrets::readable(12);
         Self { text, expires_at: now.plus(LIFE) }
     }
 
@@ -44,8 +41,8 @@ impl SetupCode {
 
     fn check(&self, code: &str, now: Time) -> Result<(), Error> {
         // Compared as hashes, so that time tells nothing of where they differ.
-        let given = super::secrets::hash(&code.trim().to_uppercase());
-        if given != super::secrets::hash(&self.text) {
+        let given = secrets::hash(&code.trim().to_uppercase());
+        if given != secrets::hash(&self.text) {
             return Err(Error::Unauthenticated("the setup code is wrong".into()));
         }
         if now >= self.expires_at {
@@ -126,6 +123,8 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         name: new.organization.clone(),
         tier: Tier::Standard,
         default_policy_id: None,
+        settings: OrganizationSettings::default(),
+        require_mfa_since: None,
         created_at: now,
         updated_at: now,
         revision: 1,
@@ -138,6 +137,7 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         role: RoleRef::SUPER_ADMIN,
         status: UserStatus::Active,
         password_hash: Some(password_hash.into()),
+        mfa: Mfa::default(),
         policy_id: None,
         last_login: None,
         created_at: now,

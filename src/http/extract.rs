@@ -50,7 +50,7 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(DeviceId, SessionId, EnrollmentTokenId, PolicyId);
+path_ids!(DeviceId, SessionId, EnrollmentTokenId, ApiKeyId, PolicyId);
 
 impl PathParameters for (ids::PolicyId, u64) {
     fn parse(values: &[String]) -> Option<Self> {

@@ -98,7 +98,7 @@ pub fn document(routes: &[Route]) -> Value {
                 "bearer": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "An access token, a device token or an enrolment token",
+                    "description": "An access token, an API key, a device token or an enrolment token",
                 },
             },
         },
@@ -142,6 +142,7 @@ fn access_note(access: Access) -> String {
     match access {
         Access::Open => "Open to anyone.".into(),
         Access::Public => "Open to anyone, once the appliance is set up.".into(),
+        Access::OwnAccount => "For every signed-in user, also before a required second factor is set up.".into(),
         Access::SignedIn => "For every signed-in user.".into(),
         Access::Device => "For the device itself.".into(),
         Access::Needs(permission) => format!("Needs the permission `{permission}`."),

@@ -24,6 +24,8 @@ pub enum Access {
     Open,
     /// Anyone, once the appliance is set up.
     Public,
+    /// Whoever is signed in as a user, also one who must set up a second factor before anything else: what that takes.
+    OwnAccount,
     /// Whoever is signed in as a user.
     SignedIn,
     /// Holders of the permission.
@@ -56,6 +58,10 @@ impl Access {
         match (self, principal) {
             (Self::Open | Self::Public, _) => Ok(()),
             (_, Principal::Anonymous) => Err(Error::Unauthenticated("a bearer token is required".into())),
+            (Self::OwnAccount, Principal::User(_)) => Ok(()),
+            (_, principal) if principal.must_enroll_mfa() => Err(Error::Forbidden(
+                "your organization requires a second factor: set one up first, with POST /api/v1/auth/mfa/totp".into(),
+            )),
             // A suspended or wiped device gets no further than what `Device` routes let it.
             (Self::NeedsOrOwn { device: true, .. }, Principal::Device(device))
                 if matches!(device.status, Status::Suspended | Status::Wiped) =>
@@ -67,7 +73,7 @@ impl Access {
             (Self::NeedsOrOwn { device: true, .. }, Principal::Device(_)) => Ok(()),
             (Self::Needs(permission) | Self::NeedsOrOwn { permission, .. }, _) if holds(permission) => Ok(()),
             (Self::Needs(permission) | Self::NeedsOrOwn { permission, .. }, _) => Err(lacking(permission)),
-            (Self::SignedIn, _) => Err(Error::Forbidden("this is for signed-in users".into())),
+            (Self::OwnAccount | Self::SignedIn, _) => Err(Error::Forbidden("this is for signed-in users".into())),
             (Self::Device, _) => Err(Error::Forbidden("this is for the device itself".into())),
         }
     }

@@ -10,6 +10,7 @@ named_values! {
     /// Who acts.
     pub enum ActorType {
         User = "user",
+        ApiKey = "api_key",
         Device = "device",
         EnrollmentToken = "enrollment_token",
         /// The appliance itself: its tasks and its commands on the machine.

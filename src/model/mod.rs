@@ -1,13 +1,18 @@
 //! Plain records, as they are stored and passed between the layers.
 
+pub mod api_key;
 pub mod audit;
 pub mod command;
 pub mod device;
 pub mod enrollment;
 pub mod group;
+pub mod mfa;
 pub mod organization;
 pub mod policy;
 pub mod role;
+#[cfg(test)]
+pub mod samples;
+pub mod sealed;
 pub mod session;
 pub mod user;
 

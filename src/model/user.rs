@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::mfa::Mfa;
 use super::named_values;
 use super::role::RoleRef;
 use crate::clock::Time;
@@ -24,6 +25,8 @@ pub struct User {
     pub status: UserStatus,
     /// Argon2id in PHC string format.
     pub password_hash: Option<String>,
+    #[serde(default)]
+    pub mfa: Mfa,
     /// The policy assigned to the user's devices.
     #[serde(default)]
     pub policy_id: Option<PolicyId>,
@@ -31,4 +34,11 @@ pub struct User {
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: u64,
+}
+
+impl User {
+    /// Whether signing in takes more than the password.
+    pub fn mfa_enabled(&self) -> bool {
+        self.mfa.totp.is_some()
+    }
 }

@@ -1,12 +1,13 @@
-//! When devices were last seen: gathered in memory, written together.
+//! When devices were last seen and API keys last used: gathered in memory, written together.
 //!
 //! A commit costs a card tens of kilobytes however little it holds, so a fleet's heartbeats share a few commits an
-//! hour. What a power cut costs is how recently a device was seen, never a change of its state.
+//! hour. What a power cut costs is how recently that was, never a change of its state.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::CLOCK_FLOOR;
+use super::api_keys::{self, Uses};
 use super::tables::{DEVICES, HEARTBEATS, META};
 use super::write::{Audited, Tx, Unaudited};
 use crate::clock::Time;
@@ -29,7 +30,7 @@ impl Heartbeats {
     }
 }
 
-pub(super) fn store(tx: &mut Tx, noted: &Noted) -> Result<Audited<()>, Error> {
+pub(super) fn store(tx: &mut Tx, noted: &Noted, uses: &Uses) -> Result<Audited<()>, Error> {
     // In order of the keys, so that each page is touched once.
     let mut keys: Vec<_> = noted.keys().collect();
     keys.sort_unstable();
@@ -39,6 +40,7 @@ pub(super) fn store(tx: &mut Tx, noted: &Noted) -> Result<Audited<()>, Error> {
             tx.put(HEARTBEATS, key, &noted[key].unix())?;
         }
     }
+    api_keys::store_uses(tx, uses)?;
     let now = tx.now().unix().unsigned_abs();
     tx.put(META, &CLOCK_FLOOR.into(), &now)?;
     Ok(Audited::without_entry((), Unaudited::Heartbeats))

@@ -7,22 +7,21 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use ring::{aead, hmac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Direction, Read, Transaction};
-use super::tables::{KeyRange, OUTCOMES, OUTCOMES_BY_EXPIRY, SECRETS};
+use super::engine::{Direction, Read};
+use super::seal;
+use super::tables::{KeyRange, OUTCOMES, OUTCOMES_BY_EXPIRY};
 use super::write::Tx;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::fill_random;
+use crate::model::sealed::Sealed;
 
 /// How long an outcome is remembered.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Outcomes forgotten in one transaction at most.
 const SWEEP: usize = 1000;
-const SEAL: &str = "outcomes";
 
 /// A request that must take effect once, however often it is sent.
 #[derive(Clone, Debug)]
@@ -58,26 +57,15 @@ pub(super) fn recall<T: DeserializeOwned>(tx: &Tx) -> Result<Option<T>, Error> {
     if outcome.fingerprint != idempotency.fingerprint {
         return Err(Error::Conflict("this Idempotency-Key was used for another request".into()));
     }
-    let mut sealed = outcome.sealed;
-    let nonce = aead::Nonce::assume_unique_for_key(outcome.nonce);
-    let opened = sealing_key(tx, idempotency)?
-        .open_in_place(nonce, aead::Aad::from(&idempotency.id), &mut sealed)
-        .map_err(|_| Error::Internal("a remembered outcome cannot be opened".into()))?;
-    rmp_serde::from_slice(opened).map(Some).map_err(Error::internal)
+    let sealed = Sealed { nonce: outcome.nonce, bytes: outcome.sealed };
+    let opened = seal::open(tx, &idempotency.secret, &idempotency.id, sealed)?;
+    rmp_serde::from_slice(&opened).map(Some).map_err(Error::internal)
 }
 
 pub(super) fn remember<T: Serialize>(tx: &mut Tx, value: &T) -> Result<(), Error> {
     let Some(idempotency) = tx.stamp().idempotency.clone() else { return Ok(()) };
-    let mut sealed = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
-    let mut nonce = [0; 12];
-    fill_random(&mut nonce);
-    sealing_key(tx, &idempotency)?
-        .seal_in_place_append_tag(
-            aead::Nonce::assume_unique_for_key(nonce),
-            aead::Aad::from(&idempotency.id),
-            &mut sealed,
-        )
-        .map_err(|_| Error::Internal("an outcome cannot be sealed".into()))?;
+    let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
+    let Sealed { nonce, bytes: sealed } = seal::seal(tx, &idempotency.secret, &idempotency.id, value)?;
     let expires_at = tx.now().plus(REMEMBERED);
     let outcome = Outcome { fingerprint: idempotency.fingerprint, expires_at, nonce, sealed };
     tx.put(OUTCOMES, &idempotency.id, &outcome)?;
@@ -103,21 +91,4 @@ pub fn sweep(tx: &mut Tx) -> Result<bool, Error> {
         }
     }
     Ok(lapsed.len() == SWEEP)
-}
-
-/// Makes the appliance's own part of the sealing key, at first start.
-pub(super) fn make_secret(transaction: &mut Transaction) -> Result<(), Error> {
-    let mut secret = [0; 32];
-    fill_random(&mut secret);
-    SECRETS.put(transaction, &SEAL.into(), &secret)
-}
-
-fn sealing_key(tx: &Tx, idempotency: &Idempotency) -> Result<aead::LessSafeKey, Error> {
-    let secret = tx
-        .get(SECRETS, &SEAL.into())?
-        .ok_or_else(|| Error::Internal("the key that seals remembered outcomes is missing".into()))?;
-    let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), &idempotency.secret);
-    let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key.as_ref())
-        .map_err(|_| Error::Internal("a sealing key has the wrong length".into()))?;
-    Ok(aead::LessSafeKey::new(key))
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::engine::{Direction, Engine, Read, Snapshot, Transaction};
 use super::tables::{KeyRange, META, SUPER_ADMINS, USERS};
-use super::{StoreError, idempotency};
+use super::{StoreError, seal};
 use crate::error::Error;
 use crate::model::role::RoleRef;
 use crate::model::user::UserStatus;
@@ -41,7 +41,7 @@ pub(super) fn prepare(engine: &Engine) -> Result<(), StoreError> {
     }
     let mut transaction = engine.begin().map_err(Error::from)?;
     match before {
-        None => idempotency::make_secret(&mut transaction)?,
+        None => seal::make_secret(&mut transaction)?,
         Some(version) => {
             let done = usize::try_from(version.saturating_sub(1)).unwrap_or(usize::MAX);
             for migration in MIGRATIONS.iter().skip(done) {

@@ -1,6 +1,7 @@
 //! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
 mod addresses;
+pub mod api_keys;
 pub mod assignments;
 pub mod audit;
 pub mod commands;
@@ -17,6 +18,7 @@ pub mod organizations;
 pub mod policies;
 pub mod resolution;
 pub mod roles;
+pub mod seal;
 pub mod sessions;
 pub mod tables;
 #[cfg(test)]
@@ -40,15 +42,15 @@ use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
 use resolution::Resolver;
 use tables::{
-    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES, ROLES, SESSIONS,
-    SIGNING_KEYS, USERS,
+    API_KEY_USES, API_KEYS, AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES,
+    ROLES, SESSIONS, SIGNING_KEYS, USERS,
 };
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
 use crate::clock::Time;
 use crate::config::StoreConfig;
 use crate::error::Error;
-use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::ids::{ApiKeyId, DeviceId, Ids, OrganizationId};
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
@@ -137,10 +139,11 @@ impl Store {
         }
     }
 
-    /// Writes the heartbeats noted since the last time, and how late it is.
+    /// Writes the heartbeats and uses of keys noted since the last time, and how late it is.
     pub async fn flush_heartbeats(&self, stamp: Stamp) -> Result<(), Error> {
         let noted = self.heartbeats.take();
-        self.write(stamp, move |tx| heartbeats::store(tx, &noted)).await
+        let uses = self.memory.directory().take_api_key_uses();
+        self.write(stamp, move |tx| heartbeats::store(tx, &noted, &uses)).await
     }
 
     /// Becomes true when the disk has failed: nothing can be written any more.
@@ -218,6 +221,15 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<()
     })?;
     SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {
         effects.push(Effect::Session(session));
+        ControlFlow::Continue(())
+    })?;
+    let mut uses: HashMap<ApiKeyId, Time> = HashMap::new();
+    API_KEY_USES.scan(snapshot, KeyRange::all(), each, |(_, key), time| {
+        uses.insert(key, Time::from_unix(time));
+        ControlFlow::Continue(())
+    })?;
+    API_KEYS.scan(snapshot, KeyRange::all(), each, |(_, id), key| {
+        effects.push(Effect::ApiKey(key, uses.get(&id).copied()));
         ControlFlow::Continue(())
     })?;
     let mut keys = Vec::new();

@@ -11,8 +11,11 @@ pub fn get(from: &impl Read, id: OrganizationId) -> Result<Option<Organization>,
     ORGANIZATIONS.get(from, &id)
 }
 
-/// Stores an organization, new or changed.
-pub fn put(tx: &mut Tx, organization: Organization) -> Result<(), Error> {
+/// Stores an organization, new or changed. Since when it requires a second factor is settled here, whoever changes the
+/// setting.
+pub fn put(tx: &mut Tx, mut organization: Organization) -> Result<(), Error> {
+    let since = organization.require_mfa_since.unwrap_or(tx.now());
+    organization.require_mfa_since = organization.settings.require_mfa.then_some(since);
     let assigned = get(tx, organization.id)?.and_then(|before| before.default_policy_id);
     assignments::follow(tx, organization.id, Assignee::Organization, assigned, organization.default_policy_id)?;
     tx.put(ORGANIZATIONS, &organization.id, &organization)?;

@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
 use crate::ids::{
-    CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
+    ApiKeyId, CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
 };
+use crate::model::api_key::ApiKey;
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
@@ -55,6 +56,9 @@ pub const POLICY_VERSIONS: Table<(OrganizationId, PolicyId, u64), PolicyVersion>
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
+pub const API_KEYS: Table<(OrganizationId, ApiKeyId), ApiKey> = Table::new("api_keys");
+/// When each key was last used, in Unix seconds. Written together with the heartbeats.
+pub const API_KEY_USES: Table<(OrganizationId, ApiKeyId), i64> = Table::new("api_key_uses");
 pub const DEVICES: Table<(OrganizationId, DeviceId), Device> = Table::new("devices");
 pub const DEVICES_BY_TOKEN: Table<[u8; 32], (OrganizationId, DeviceId)> = Table::new("devices_by_token");
 /// Addresses of the organization's pool that are in use.
@@ -242,6 +246,7 @@ macro_rules! id_keys {
 }
 
 id_keys!(OrganizationId, UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
+id_keys!(ApiKeyId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

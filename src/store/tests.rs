@@ -1,7 +1,6 @@
 //! The store as a whole: what was acknowledged is there, what was refused is not, and memory agrees with the tables.
 
 mod model;
-mod records;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -20,9 +19,7 @@ use crate::clock::{ManualClock, Time};
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::device::Device;
-use crate::model::organization::{Organization, Tier};
-
-const NOW: Time = Time::from_unix(1_800_000_000);
+use crate::model::samples::{NOW, new_device, new_organization};
 
 fn open(disk: &Disk) -> Store {
     let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
@@ -37,18 +34,8 @@ fn stamp(organization: OrganizationId) -> Stamp {
 
 async fn organization(store: &Store) -> OrganizationId {
     let made = store.write(Stamp::system(NOW), |tx| {
-        let (id, now) = (tx.new_id(), tx.now());
-        let name = "Acme".into();
-        let made = Organization {
-            id,
-            name,
-            tier: Tier::Standard,
-            default_policy_id: None,
-            created_at: now,
-            updated_at: now,
-            revision: 1,
-        };
-        organizations::put(tx, made)?;
+        let id = tx.new_id();
+        organizations::put(tx, new_organization(id))?;
         Ok(Audited::new(id, AuditEvent::new("system.setup").of(id)))
     });
     made.await.unwrap()
@@ -155,7 +142,7 @@ async fn addresses_go_round_and_each_is_given_once() {
             let free = devices::free_address(tx, owner, pool.0, pool.1)?;
             let vpn_ip = free.ok_or_else(|| Error::Conflict("used up".into()))?;
             let token = [vpn_ip.octets()[3]; 32];
-            let device = Device { vpn_ip, ..records::new_device(owner, id, None, token) };
+            let device = Device { vpn_ip, ..new_device(owner, id, None, token) };
             devices::insert(tx, device.clone())?;
             if refuse {
                 return Err(Error::Conflict("refused after writing".into()));

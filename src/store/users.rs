@@ -77,6 +77,16 @@ pub fn delete(tx: &mut Tx, user: &User) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether anybody may do everything: an active super admin, of whichever organization.
+pub fn has_super_admin(from: &impl Read) -> Result<bool, Error> {
+    let mut is_there = false;
+    SUPER_ADMINS.scan(from, KeyRange::all(), Direction::Ascending, |_, ()| {
+        is_there = true;
+        ControlFlow::Break(())
+    })?;
+    Ok(is_there)
+}
+
 /// The form in which e-mails and names compare: without regard to case and to how Unicode writes them (NFKC).
 pub fn folded(text: &str) -> String {
     text.nfkc().collect::<String>().to_lowercase().nfkc().collect()
@@ -96,12 +106,7 @@ fn leave_role(tx: &mut Tx, user: &User) -> Result<(), Error> {
 /// Whatever takes an active super admin away comes through here, so no way of doing it can take the last.
 fn leave_super_admins(tx: &mut Tx, key: &(OrganizationId, UserId)) -> Result<(), Error> {
     tx.delete(SUPER_ADMINS, key)?;
-    let mut is_left = false;
-    SUPER_ADMINS.scan(tx, KeyRange::all(), Direction::Ascending, |_, ()| {
-        is_left = true;
-        ControlFlow::Break(())
-    })?;
-    if is_left {
+    if has_super_admin(tx)? {
         return Ok(());
     }
     Err(Error::Conflict("this is the last active super admin: make another one first".into()))

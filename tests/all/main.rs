@@ -1,10 +1,13 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
+mod api_keys;
 mod contract;
 mod devices;
 mod failures;
+mod mfa;
 mod policies;
 mod process;
+mod recover;
 mod requests;
 mod server;
 mod structure;

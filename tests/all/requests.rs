@@ -10,7 +10,7 @@ async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
     let server = Server::start_with(&[("ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE", "1000")]).await;
     let document = server.send(server.request(Method::GET, "/openapi.json")).await.expect(200);
     assert_eq!(document["openapi"], "3.1.0");
-    let public = ["/health", "/setup", "/openapi.json", "/auth/login", "/auth/refresh"];
+    let public = ["/health", "/setup", "/openapi.json", "/auth/login", "/auth/refresh", "/auth/mfa/verify"];
     let mut walked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         let path = path.strip_prefix("/api/v1").unwrap();
@@ -21,7 +21,7 @@ async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let concrete = path.replace("{id}", "01900000-0000-7000-8000-000000000000");
             let concrete = concrete.replace("{cid}", "01900000-0000-7000-8000-000000000000");
-            for token in [None, Some("nonsense"), Some("zdt_nonsense")] {
+            for token in [None, Some("nonsense"), Some("zdt_nonsense"), Some("zak_nonsense")] {
                 let request = server.request(method.clone(), &concrete);
                 let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
                 let reply = server.send(request).await;

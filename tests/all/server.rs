@@ -4,11 +4,18 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use zero::clock::{Clock, ManualClock, Time};
+use zero::config::StoreConfig;
+use zero::error::Error;
+use zero::ids::Ids;
+use zero::store::Store;
+use zero::store::write::{Audited, Stamp, Tx};
 
 pub const EMAIL: &str = "admin@acme.example";
 pub const PASSWORD: &str = "correct horse battery";
@@ -107,6 +114,21 @@ impl Server {
         let settings = std::mem::take(&mut self.settings);
         drop(self);
         Self::on(folder, settings).await
+    }
+
+    /// Stops the process, makes a change to what is on disk as if it were `now`, and starts again.
+    pub async fn restart_with<F>(mut self, now: Time, change: F) -> Self
+    where
+        F: Fn(&mut Tx) -> Result<Audited<()>, Error> + Send + 'static,
+    {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let file = self.folder.path().join("data/zero.redb");
+        let ids = Arc::new(Ids::new(Arc::new(ManualClock::at(now)) as Arc<dyn Clock>));
+        let store = Store::open(&file, &StoreConfig::default(), ids, now).unwrap();
+        store.write(Stamp::system(now), change).await.unwrap();
+        store.close();
+        self.crash_and_restart().await
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::{Clock, ManualClock, Time};
 use crate::config::Config;
 use crate::domain::audit::AuditFilter;
+use crate::domain::auth::LogIn;
 use crate::domain::checkin::Report;
 use crate::domain::enrollment::{Enrolled, NewDevice};
 use crate::domain::op::{Op, Principal};
@@ -66,7 +67,10 @@ impl Appliance {
     /// Signs in: the access token.
     async fn log_in(&self) -> String {
         let op = self.op(Principal::Anonymous);
-        self.services.log_in(&op, EMAIL, PASSWORD, None).await.unwrap().token
+        match self.services.log_in(&op, EMAIL, PASSWORD, None).await.unwrap() {
+            LogIn::SignedIn(signed_in) => signed_in.token,
+            LogIn::MfaRequired { .. } => panic!("no second factor was set up"),
+        }
     }
 
     fn by(&self, token: &str) -> Op {

@@ -141,23 +141,20 @@ fn named<I: Copy>(
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::sync::Arc;
 
     use super::*;
-    use crate::clock::{ManualClock, Time};
+    use crate::clock::ManualClock;
     use crate::config::Config;
     use crate::ids::Ids;
-    use crate::model::device::{Compliance, Device, Platform, Status};
+    use crate::model::device::Device;
     use crate::model::group::Group;
-    use crate::model::organization::{Organization, Tier};
+    use crate::model::organization::Organization;
     use crate::model::policy::PolicyData;
-    use crate::model::role::{Role, RoleRef};
-    use crate::model::user::{User, UserStatus};
+    use crate::model::samples::{NOW, new_device, new_organization, new_user};
+    use crate::model::user::User;
     use crate::store::write::Stamp;
     use crate::store::{Store, organizations};
-
-    const NOW: Time = Time::from_unix(1_800_000_000);
 
     fn policy(tx: &mut Tx, organization_id: OrganizationId, name: &str) -> Result<Policy, Error> {
         let (description, policy_data) = (String::new(), PolicyData::default());
@@ -172,10 +169,7 @@ mod tests {
     fn assign(tx: &mut Tx, organization_id: OrganizationId, policy: PolicyId) -> Result<(), Error> {
         let policy_id = Some(policy);
         let (created_at, updated_at, revision) = (NOW, NOW, 1);
-        let (name, tier) = ("Acme".into(), Tier::Standard);
-        let default_policy_id = policy_id;
-        let id = organization_id;
-        organizations::put(tx, Organization { id, name, tier, default_policy_id, created_at, updated_at, revision })?;
+        organizations::put(tx, Organization { default_policy_id: policy_id, ..new_organization(organization_id) })?;
         for name in ["Sales", "Support"] {
             let (id, name, parent_id) = (tx.new_id(), name.into(), None);
             groups::put(
@@ -183,49 +177,10 @@ mod tests {
                 Group { id, organization_id, name, parent_id, policy_id, created_at, updated_at, revision },
             )?;
         }
-        let user = User {
-            id: tx.new_id(),
-            organization_id,
-            email: "ada@acme.example".into(),
-            name: "Ada".into(),
-            role: RoleRef::BuiltIn(Role::User),
-            status: UserStatus::Active,
-            password_hash: None,
-            policy_id,
-            last_login: None,
-            created_at,
-            updated_at,
-            revision,
-        };
-        users::put(tx, user)?;
-        let device = Device {
-            id: tx.new_id(),
-            organization_id,
-            user_id: None,
-            device_name: "kiosk".into(),
-            platform: Platform::Linux,
-            agent_version: "1".into(),
-            os_version: None,
-            serial_number: None,
-            hostname: None,
-            status: Status::Online,
-            enrolled_at: NOW,
-            policy_id,
-            group_id: None,
-            policy_version: None,
-            vpn_ip: Ipv4Addr::LOCALHOST,
-            wireguard_public_key: None,
-            compliance: Compliance::Unknown,
-            compliance_reasons: Vec::new(),
-            posture: None,
-            tags: Vec::new(),
-            created_at,
-            updated_at,
-            revision,
-            token_hash: None,
-            token_expires_at: NOW,
-            enrollment_token_id: None,
-        };
+        let user = new_user(organization_id, tx.new_id(), "ada@acme.example");
+        users::put(tx, User { policy_id, ..user })?;
+        let device = new_device(organization_id, tx.new_id(), None, [1; 32]);
+        let device = Device { device_name: "kiosk".into(), policy_id, ..device };
         crate::store::devices::insert(tx, device)
     }
 

@@ -4,15 +4,23 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::api_keys::{ApiKeyFacts, ApiKeys};
 use super::{Effect, Reach};
 use crate::clock::Time;
-use crate::ids::{GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
-use crate::model::organization::Tier;
+use crate::ids::{ApiKeyId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::model::api_key::KeyGrant;
+use crate::model::organization::{Organization, Tier};
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
 use crate::store::resolution::{MAX_DEPTH, Policies, PolicyFacts};
 use crate::store::users::folded;
+
+#[derive(Clone, Copy, Debug)]
+struct OrganizationFacts {
+    tier: Tier,
+    require_mfa_since: Option<Time>,
+}
 
 #[derive(Clone, Debug)]
 pub struct UserFacts {
@@ -23,6 +31,7 @@ pub struct UserFacts {
     pub role: RoleRef,
     pub status: UserStatus,
     pub policy: Option<PolicyId>,
+    pub mfa_enabled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +59,7 @@ pub struct SessionFacts {
 
 #[derive(Default)]
 pub struct Directory {
-    organizations: HashMap<OrganizationId, Tier>,
+    organizations: HashMap<OrganizationId, OrganizationFacts>,
     users: HashMap<UserId, UserFacts>,
     users_by_organization: HashMap<OrganizationId, BTreeSet<UserId>>,
     roles: HashMap<RoleId, RoleFacts>,
@@ -59,6 +68,7 @@ pub struct Directory {
     groups_by_user: HashMap<UserId, BTreeSet<GroupId>>,
     sessions: HashMap<SessionId, SessionFacts>,
     sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
+    api_keys: ApiKeys,
     signing_keys: Vec<SigningKey>,
     policies: Policies,
     default_policies: HashMap<OrganizationId, PolicyId>,
@@ -70,7 +80,12 @@ impl Directory {
     }
 
     pub fn tier(&self, organization: OrganizationId) -> Tier {
-        self.organizations.get(&organization).copied().unwrap_or(Tier::Standard)
+        self.organizations.get(&organization).map_or(Tier::Standard, |organization| organization.tier)
+    }
+
+    /// Since when the organization's people need a second factor; `None` when they need none.
+    pub fn require_mfa_since(&self, organization: OrganizationId) -> Option<Time> {
+        self.organizations.get(&organization).and_then(|organization| organization.require_mfa_since)
     }
 
     pub fn organizations(&self) -> impl Iterator<Item = OrganizationId> {
@@ -156,6 +171,28 @@ impl Directory {
         self.sessions.iter().filter(|(_, s)| s.expires_at <= now).map(|(id, _)| *id).take(limit).collect()
     }
 
+    pub fn api_key(&self, id: ApiKeyId) -> Option<&ApiKeyFacts> {
+        self.api_keys.get(id)
+    }
+
+    pub fn api_key_by_hash(&self, hash: &[u8; 32]) -> Option<&ApiKeyFacts> {
+        self.api_keys.by_hash(hash)
+    }
+
+    /// What the key may do: no more than its maker may now.
+    pub fn api_key_permissions(&self, key: &ApiKeyFacts, maker: &UserFacts) -> Permissions {
+        let granted = match key.grant {
+            KeyGrant::Role(role) => self.permissions(role),
+            KeyGrant::Permissions(permissions) => permissions,
+        };
+        granted & self.permissions(maker.role)
+    }
+
+    /// The keys used since the last call, and when.
+    pub(in crate::store) fn take_api_key_uses(&self) -> Vec<(OrganizationId, ApiKeyId, Time)> {
+        self.api_keys.take_uses()
+    }
+
     /// Newest first; tokens are signed with the first.
     pub fn signing_keys(&self) -> &[SigningKey] {
         &self.signing_keys
@@ -196,15 +233,17 @@ impl Directory {
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Organization(organization) => {
-                self.organizations.insert(organization.id, organization.tier);
-                match organization.default_policy_id {
-                    Some(policy) => self.default_policies.insert(organization.id, policy),
-                    None => self.default_policies.remove(&organization.id),
+                let Organization { id, tier, require_mfa_since, default_policy_id, .. } = organization;
+                self.organizations.insert(id, OrganizationFacts { tier, require_mfa_since });
+                match default_policy_id {
+                    Some(policy) => self.default_policies.insert(id, policy),
+                    None => self.default_policies.remove(&id),
                 };
             }
             Effect::User(user) => {
                 insert(&mut self.users_by_organization, user.organization_id, user.id);
                 let facts = UserFacts {
+                    mfa_enabled: user.mfa_enabled(),
                     id: user.id,
                     organization_id: user.organization_id,
                     name: user.name.into(),
@@ -261,6 +300,8 @@ impl Directory {
                     remove(&mut self.sessions_by_user, facts.user_id, session);
                 }
             }
+            Effect::ApiKey(key, last_used) => self.api_keys.insert(key, last_used),
+            Effect::ApiKeyGone(key) => self.api_keys.remove(key),
             Effect::SigningKeys(keys) => self.signing_keys = keys,
             Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) | Effect::TimePassed(_) => {}
         }

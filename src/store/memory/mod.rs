@@ -1,6 +1,7 @@
 //! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
 //! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
 
+mod api_keys;
 mod directory;
 mod waiting;
 
@@ -10,7 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::index::{Facts, Fleet, Judgement};
 use super::resolution::{Circumstances, Report, Resolver};
 use crate::clock::Time;
-use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::model::api_key::ApiKey;
 use crate::model::device::Device;
 use crate::model::group::Group;
 use crate::model::organization::Organization;
@@ -19,6 +21,7 @@ use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
 
+pub use api_keys::ApiKeyFacts;
 pub use directory::{Directory, GroupFacts, RoleFacts, SessionFacts, UserFacts};
 pub use waiting::Waiter;
 
@@ -39,6 +42,9 @@ pub(super) enum Effect {
     PolicyGone(PolicyId),
     Session(Session),
     SessionGone(SessionId),
+    /// A key, and when it was last used.
+    ApiKey(ApiKey, Option<Time>),
+    ApiKeyGone(ApiKeyId),
     SigningKeys(Vec<SigningKey>),
     /// Stored anew; when it was last seen stays as memory knows it.
     Device(Box<Device>),

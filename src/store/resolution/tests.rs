@@ -10,15 +10,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::clock::Time;
 use crate::model::group::Group;
-use crate::model::organization::{Organization, Tier};
+use crate::model::organization::Organization;
 use crate::model::policy::PolicyContent;
-use crate::model::role::{Role, RoleRef};
-use crate::model::user::{User, UserStatus};
+use crate::model::samples::{NOW, new_organization, new_user};
+use crate::model::user::User;
 use crate::store::memory::{Effect, Memory};
 
-const NOW: Time = Time::from_unix(1_800_000_000);
 const POLICIES: u128 = 6;
 const GROUPS: u128 = 6;
 
@@ -132,15 +130,8 @@ impl World {
     fn memory(&self) -> Memory {
         let memory = Memory::default();
         let organization_id = id(0);
-        let mut effects = vec![Effect::Organization(Organization {
-            id: organization_id,
-            name: "Acme".into(),
-            tier: Tier::Standard,
-            default_policy_id: self.default.map(id),
-            created_at: NOW,
-            updated_at: NOW,
-            revision: 1,
-        })];
+        let owner = Organization { default_policy_id: self.default.map(id), ..new_organization(organization_id) };
+        let mut effects = vec![Effect::Organization(owner)];
         for (at, (data, extends, active)) in numbered(self.policies.clone()) {
             let content = PolicyContent {
                 name: format!("policy {at}"),
@@ -165,20 +156,8 @@ impl World {
             }));
         }
         if let Some(policy) = self.user {
-            effects.push(Effect::User(User {
-                id: id(0),
-                organization_id,
-                email: "a@acme.example".into(),
-                name: "A".into(),
-                role: RoleRef::BuiltIn(Role::User),
-                status: UserStatus::Active,
-                password_hash: None,
-                policy_id: policy.map(id),
-                last_login: None,
-                created_at: NOW,
-                updated_at: NOW,
-                revision: 1,
-            }));
+            let user = new_user(organization_id, id(0), "a@acme.example");
+            effects.push(Effect::User(User { policy_id: policy.map(id), ..user }));
             effects.extend(self.memberships.iter().map(|group| Effect::Joined(id(*group), id(0))));
         }
         memory.apply(effects, NOW);

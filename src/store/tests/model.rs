@@ -12,12 +12,12 @@ use ring::digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::records::{new_command, new_device, new_session, new_token, new_user};
 use super::*;
 use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, SessionId, UserId};
 use crate::model::command::{Command, CommandStatus};
 use crate::model::device::{Device, Status};
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::samples::{new_command, new_device, new_session, new_token, new_user};
 use crate::model::session::Session;
 use crate::model::user::User;
 use crate::store::engine::{Direction, Snapshot};

@@ -2,15 +2,33 @@
 
 use std::net::Ipv4Addr;
 
-use super::NOW;
+use super::audit::Actor;
+use super::command::{Command, CommandStatus, CommandType};
+use super::device::{Compliance, Device, Platform, Status};
+use super::enrollment::EnrollmentToken;
+use super::mfa::Mfa;
+use super::organization::{Organization, OrganizationSettings, Tier};
+use super::role::{Role, RoleRef};
+use super::session::Session;
+use super::user::{User, UserStatus};
+use crate::clock::Time;
 use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, OrganizationId, SessionId, UserId};
-use crate::model::audit::Actor;
-use crate::model::command::{Command, CommandStatus, CommandType};
-use crate::model::device::{Compliance, Device, Platform, Status};
-use crate::model::enrollment::EnrollmentToken;
-use crate::model::role::{Role, RoleRef};
-use crate::model::session::Session;
-use crate::model::user::{User, UserStatus};
+
+pub const NOW: Time = Time::from_unix(1_800_000_000);
+
+pub fn new_organization(id: OrganizationId) -> Organization {
+    Organization {
+        id,
+        name: "Acme".into(),
+        tier: Tier::Standard,
+        default_policy_id: None,
+        settings: OrganizationSettings::default(),
+        require_mfa_since: None,
+        created_at: NOW,
+        updated_at: NOW,
+        revision: 1,
+    }
+}
 
 pub fn new_user(organization_id: OrganizationId, id: UserId, email: &str) -> User {
     let (name, role) = ("new".into(), RoleRef::BuiltIn(Role::User));
@@ -26,6 +44,7 @@ pub fn new_user(organization_id: OrganizationId, id: UserId, email: &str) -> Use
         role,
         status,
         password_hash,
+        mfa: Mfa::default(),
         policy_id: None,
         last_login,
         created_at,
