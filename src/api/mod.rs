@@ -9,6 +9,8 @@ mod health;
 mod paging;
 mod setup;
 mod stats;
+mod user_import;
+mod users;
 
 use crate::http::route::Route;
 
@@ -23,6 +25,8 @@ pub fn routes() -> Vec<Route> {
         enrollment_tokens::routes(),
         audit_logs::routes(),
         stats::routes(),
+        users::routes(),
+        user_import::routes(),
     ]
     .into_iter()
     .flatten()

@@ -6,3 +6,4 @@ mod process;
 mod requests;
 mod server;
 mod structure;
+mod users;
