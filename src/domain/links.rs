@@ -119,3 +119,59 @@ impl Services {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+    use crate::config::Config;
+    use crate::domain::authz::Permissions;
+    use crate::domain::op::{Principal, UserPrincipal};
+    use crate::domain::setup::{self, NewAppliance};
+    use crate::ids::Ids;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_link_is_good_until_it_expires_and_a_replayed_acceptance_is_answered_again() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let clock = Arc::new(ManualClock::at(Time::from_unix(1_800_000_000)));
+        let (config, ids) = (Config::default(), Arc::new(Ids::new(clock.clone())));
+        let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone()).unwrap();
+        let no_certificates = Box::new(|_: &str, _, _, _| Err(Error::internal("none here")));
+        let services = Services::new(store, config, ids.clone(), clock.clone(), no_certificates);
+        let (organization, name) = ("Acme".into(), "Root".into());
+        let (email, password) = ("root@acme.example".into(), "correct horse battery".into());
+        let new = NewAppliance { organization, name, email, password };
+        let root = setup::initialise(&services.store, new, clock.now()).await.unwrap().user;
+        let principal = Principal::User(UserPrincipal {
+            id: root.id,
+            organization_id: root.organization_id,
+            name: "Root".into(),
+            session_id: ids.next(),
+            permissions: Permissions::ALL,
+        });
+        let op = |principal: &Principal, idempotency| Op {
+            principal: principal.clone(),
+            request_id: ids.next(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+            now: clock.now(),
+            idempotency,
+        };
+        let late = services.reset_password(&op(&principal, None), root.id).await.unwrap();
+        clock.advance(DAY);
+        let accept = async |token: &str, idempotency| {
+            services.accept_link(&op(&Principal::Anonymous, idempotency), token, "another password").await
+        };
+        assert!(matches!(accept(&late.token, None).await, Err(Error::Unauthenticated(_))));
+
+        let link = services.reset_password(&op(&principal, None), root.id).await.unwrap();
+        clock.advance(DAY - Duration::from_secs(1));
+        let key = crate::store::idempotency::Idempotency { id: [1; 32], fingerprint: [2; 32], secret: [3; 32] };
+        accept(&link.token, Some(key.clone())).await.unwrap();
+        accept(&link.token, Some(key)).await.unwrap();
+        assert!(matches!(accept(&link.token, None).await, Err(Error::Unauthenticated(_))));
+    }
+}

@@ -1,5 +1,6 @@
 //! The organization's users: who is made, changed and deleted, and by whom.
 
+mod change;
 mod groups;
 pub mod import;
 mod list;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use list::{UserFilter, UserSort, UserSortKey};
 
-use super::accounts::{Person, check_email, touch};
+use super::accounts::{Person, check_email};
 use super::authz::{Permission, grantable_role};
 use super::links::{self, IssuedLink};
 use super::op::{Op, Principal};
@@ -22,8 +23,8 @@ use crate::model::role::RoleRef;
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{self, enrollment_tokens, roles, sessions, users};
+use crate::store::write::{Audited, Tx};
+use crate::store::{self, enrollment_tokens, sessions, users};
 
 /// What a user is made of or becomes.
 #[derive(Clone, Debug)]
@@ -105,7 +106,7 @@ impl Services {
         }
         let hash = self.hash_of(to.password.as_deref()).await?;
         let by = op.clone();
-        let change = move |tx: &mut Tx| change(tx, &by, id, &to, hash.as_deref(), revision);
+        let change = move |tx: &mut Tx| change::change(tx, &by, id, &to, hash.as_deref(), revision);
         Ok(self.person(self.store.write(op.stamp(), change).await?))
     }
 
@@ -175,70 +176,6 @@ pub(super) fn make(
         UserStatus::Active | UserStatus::Suspended => None,
     };
     Ok(NewUser { user, invitation })
-}
-
-fn change(
-    tx: &mut Tx,
-    op: &Op,
-    id: UserId,
-    to: &UserInput,
-    password_hash: Option<&str>,
-    revision: Option<u64>,
-) -> Result<Audited<User>, Error> {
-    let before = target(tx, op, id)?;
-    if revision.is_some_and(|revision| revision != before.revision) {
-        return Err(Error::Stale);
-    }
-    let organization = before.organization_id;
-    let role = grantable_role(tx, op, organization, &to.role)?;
-    let is_promoted = role != before.role;
-    let was_in = groups::of(tx, &before)?;
-    let groups = match &to.groups {
-        Some(names) => groups::named(tx, organization, names)?,
-        None => was_in.clone(),
-    };
-    let mut changes: Vec<(&str, String)> = Vec::new();
-    let mut note = |what, old: &str, new: &str| {
-        if old != new {
-            changes.push((what, format!("{old} → {new}")));
-        }
-    };
-    note("name", &before.name, &to.name);
-    note("email", &before.email, &to.email);
-    if is_promoted {
-        note("role", &roles::name(tx, organization, before.role)?, &to.role);
-    }
-    let (old, new) = (groups::names(tx, organization, &was_in)?, groups::names(tx, organization, &groups)?);
-    note("groups", &old, &new);
-    if password_hash.is_some() {
-        changes.push(("password", "set".into()));
-    }
-    if changes.is_empty() {
-        return Ok(Audited::without_entry(before, Unaudited::Unchanged));
-    }
-    let mut user = User { name: to.name.clone(), email: to.email.clone(), role, ..before.clone() };
-    if let Some(hash) = password_hash {
-        user.password_hash = Some(hash.into());
-        if user.status == UserStatus::Pending {
-            user.status = UserStatus::Active;
-        }
-        sessions::end_all(tx, id)?;
-    }
-    // A link that went to an address by mistake, or that asks for a password that is there now, is no good any more.
-    if password_hash.is_some() || users::folded(&before.email) != users::folded(&to.email) {
-        store::links::end(tx, organization, id)?;
-    }
-    touch(tx, &mut user);
-    users::put(tx, user.clone())?;
-    groups::set(tx, &user, &groups)?;
-    // After the change itself, so that the last super admin hears of that first.
-    if is_promoted && is_self(op, id) {
-        return Err(Error::Forbidden("you cannot change your own role".into()));
-    }
-    let event = AuditEvent::new(if is_promoted { "user.role.change" } else { "user.update" });
-    let event = event.on("user", id, &user.name);
-    let event = changes.into_iter().fold(event, |event, (what, change)| event.detail(what, change));
-    Ok(Audited::new(user, event))
 }
 
 /// Removes the user and all that is theirs, in an order that leaves nothing behind that names a user who is gone.

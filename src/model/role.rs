@@ -153,13 +153,9 @@ impl Role {
                 P::OrganizationEdit,
             ]),
             // With all that `User` holds: otherwise it could help no user.
-            Self::HelpDesk => Permissions::of(&[
-                P::DevicesView,
-                P::DevicesEnroll,
-                P::DevicesActions,
-                P::UsersView,
-                P::UsersSupport,
-            ]),
+            Self::HelpDesk => {
+                Permissions::of(&[P::DevicesView, P::DevicesEnroll, P::DevicesActions, P::UsersView, P::UsersSupport])
+            }
             Self::Auditor => Permissions::of(&[
                 P::DevicesView,
                 P::PoliciesView,

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::super::Services;
-use super::super::accounts::Person;
-use super::super::op::Op;
+use crate::domain::Services;
+use crate::domain::accounts::Person;
+use crate::domain::op::Op;
 use crate::error::Error;
 use crate::ids::{GroupId, UserId};
 use crate::model::user::{User, UserStatus};

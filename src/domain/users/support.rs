@@ -1,10 +1,10 @@
 //! What support does for or to a user. All of it holds from the very next request on.
 
-use super::super::Services;
-use super::super::accounts::{Person, touch};
-use super::super::links::{self, IssuedLink};
-use super::super::op::Op;
 use super::target;
+use crate::domain::Services;
+use crate::domain::accounts::{Person, touch};
+use crate::domain::links::{self, IssuedLink};
+use crate::domain::op::Op;
 use crate::error::Error;
 use crate::ids::UserId;
 use crate::model::link::Purpose;
