@@ -71,7 +71,8 @@ impl Services {
                 let mut user = mine(tx, me.organization_id, me.id)?;
                 user.password_hash = Some(hash.clone());
                 touch(tx, &mut user);
-                let others = sessions::of_user(tx, me.id)?.into_iter().filter(|id| *id != me.session_id);
+                let others =
+                    sessions::of_user(tx, me.organization_id, me.id)?.into_iter().filter(|id| *id != me.session_id);
                 let others: Vec<_> = others.collect();
                 let event = AuditEvent::new("user.update").on("user", user.id, &user.name);
                 let event = event.detail("password", "changed").detail("sessions_ended", others.len());

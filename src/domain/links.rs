@@ -112,7 +112,7 @@ impl Services {
                 user.status = UserStatus::Active;
                 touch(tx, &mut user);
                 links::end(tx, user.organization_id, user.id)?;
-                let ended = sessions::end_all(tx, user.id)?;
+                let ended = sessions::end_all(tx, user.organization_id, user.id)?;
                 users::put(tx, user.clone())?;
                 Ok(Audited::new(user.email, event.detail("sessions_ended", ended)))
             })

@@ -194,7 +194,7 @@ pub(super) fn forget(tx: &mut Tx, user: &User) -> Result<Audited<()>, Error> {
         let event = AuditEvent::new("enrollment_token.delete").of(organization);
         all = all.and(event.on("enrollment_token", token.id, &token.name));
     }
-    sessions::end_all(tx, id)?;
+    sessions::end_all(tx, organization, id)?;
     store::links::end(tx, organization, id)?;
     groups::set(tx, user, &groups::Groups::new())?;
     users::delete(tx, user)?;

@@ -70,7 +70,7 @@ fn list_super_admins(transaction: &mut Transaction) -> Result<(), Error> {
 fn list_what_users_have(transaction: &mut Transaction) -> Result<(), Error> {
     let (mut sessions, mut devices) = (Vec::new(), Vec::new());
     SESSIONS.scan(transaction, KeyRange::all(), Direction::Ascending, |id, session| {
-        sessions.push((session.user_id, id));
+        sessions.push((session.organization_id, session.user_id, id));
         ControlFlow::Continue(())
     })?;
     DEVICES.scan(transaction, KeyRange::all(), Direction::Ascending, |(organization, id), device| {

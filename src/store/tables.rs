@@ -46,7 +46,7 @@ pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
-pub const SESSIONS_OF_USER: Table<(UserId, SessionId), ()> = Table::new("sessions_of_user");
+pub const SESSIONS_OF_USER: Table<(OrganizationId, UserId, SessionId), ()> = Table::new("sessions_of_user");
 /// By the hash of its secret.
 pub const LINKS: Table<[u8; 32], Link> = Table::new("links");
 /// The one link that a user may have.

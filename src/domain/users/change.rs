@@ -57,7 +57,7 @@ pub(super) fn change(
         if user.status == UserStatus::Pending {
             user.status = UserStatus::Active;
         }
-        sessions::end_all(tx, id)?;
+        sessions::end_all(tx, organization, id)?;
     }
     // A link that went to an address by mistake, or that asks for a password that is there now, is no good any more.
     if password_hash.is_some() || users::folded(&before.email) != users::folded(&to.email) {

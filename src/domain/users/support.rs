@@ -26,7 +26,7 @@ impl Services {
             user.status = UserStatus::Suspended;
             touch(tx, &mut user);
             users::put(tx, user.clone())?;
-            let ended = sessions::end_all(tx, id)?;
+            let ended = sessions::end_all(tx, user.organization_id, id)?;
             Ok(Audited::new(user, event.detail("sessions_ended", ended)))
         });
         Ok(self.person(write.await?))
@@ -62,7 +62,7 @@ impl Services {
             user.password_hash = None;
             touch(tx, &mut user);
             users::put(tx, user.clone())?;
-            let ended = sessions::end_all(tx, id)?;
+            let ended = sessions::end_all(tx, user.organization_id, id)?;
             let link = links::issue(tx, &user, purpose)?;
             let event = AuditEvent::new("user.update").on("user", id, &user.name);
             let event = event.detail("password", if is_invited { "invited again" } else { "reset" });
@@ -76,7 +76,7 @@ impl Services {
         let by = op.clone();
         let write = self.store.write(op.stamp(), move |tx| {
             let user = target(tx, &by, id)?;
-            let ended = sessions::end_all(tx, id)? as u64;
+            let ended = sessions::end_all(tx, user.organization_id, id)? as u64;
             if ended == 0 {
                 return Ok(Audited::without_entry(0, Unaudited::Unchanged));
             }
