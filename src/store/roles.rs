@@ -29,14 +29,6 @@ pub fn permissions(from: &impl Read, organization: OrganizationId, role: RoleRef
     }
 }
 
-/// What the role is called; empty for one that is gone.
-pub fn name(from: &impl Read, organization: OrganizationId, role: RoleRef) -> Result<String, Error> {
-    match role {
-        RoleRef::BuiltIn(role) => Ok(role.as_str().into()),
-        RoleRef::Custom(id) => Ok(get(from, organization, id)?.map_or(String::new(), |role| role.name)),
-    }
-}
-
 /// Stores a role, new or changed; a conflict when its name is taken.
 pub fn put(tx: &mut Tx, role: CustomRole) -> Result<(), Error> {
     let (organization, name) = (role.organization_id, folded(&role.name));
@@ -62,6 +54,14 @@ pub fn delete(tx: &mut Tx, role: &CustomRole) -> Result<(), Error> {
     tx.delete(ROLES, &(role.organization_id, role.id))?;
     tx.effect(Effect::RoleGone(role.id));
     Ok(())
+}
+
+/// What the role is called; empty for one that is gone.
+pub fn name(from: &impl Read, organization: OrganizationId, role: RoleRef) -> Result<String, Error> {
+    match role {
+        RoleRef::BuiltIn(role) => Ok(role.as_str().into()),
+        RoleRef::Custom(id) => Ok(get(from, organization, id)?.map_or(String::new(), |role| role.name)),
+    }
 }
 
 /// How many users have the role.

@@ -81,6 +81,15 @@ async fn a_link_lets_its_holder_choose_a_password_once() {
     let anew =
         server.post(&format!("/users/{}/reset-password", wrong["id"].as_str().unwrap()), &admin, json!({})).await;
     assert!(anew.expect(200)["url"].as_str().unwrap().contains("/invite#zit_"));
+
+    // Whoever guesses is stopped, and stops nobody else: signing in goes on.
+    for _ in 0..2 {
+        accept(&server, &json!("zit_nonsense"), SECRET).await.expect(401);
+    }
+    let stopped = accept(&server, &json!("zit_nonsense"), SECRET).await;
+    assert!(stopped.header("retry-after").parse::<u64>().unwrap() > 800);
+    stopped.expect(429);
+    log_in(&server, "zoe@acme.example", "another password").await.expect(200);
 }
 
 #[tokio::test]

@@ -145,7 +145,38 @@ fn record_end(text: &str) -> Result<usize, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_written_well_is_read_as_it_was(rows in prop::collection::vec((any::<String>(), "[a ,\"\r\né]*"), 0..20)) {
+            let mut file = csv::Writer::from_writer(Vec::new());
+            file.write_record(["name", "email", "groups"]).unwrap();
+            for (name, groups) in &rows {
+                file.write_record([name, "a@x", groups]).unwrap();
+            }
+            let lines = read(&String::from_utf8(file.into_inner().unwrap()).unwrap()).unwrap();
+            prop_assert_eq!(lines.len(), rows.len());
+            for (line, (name, groups)) in lines.iter().zip(&rows) {
+                let read = line.content.as_ref().unwrap();
+                prop_assert_eq!(&read.name, name);
+                let groups: Vec<_> = groups.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+                prop_assert_eq!(&read.groups, &groups);
+            }
+        }
+
+        #[test]
+        fn a_good_line_is_read_whatever_comes_before_it(text in "[ab,\"\r\né]{0,60}") {
+            let file = format!("name,email,groups\n{text}\nEve,eve@x,\n");
+            let lines = read(&file).unwrap();
+            prop_assert!(lines.len() <= file.lines().count());
+            prop_assert!(lines.windows(2).all(|pair| pair[0].number < pair[1].number));
+            let last = lines.last().unwrap().content.as_ref();
+            prop_assert_eq!(last.ok().map(|new| &*new.email), Some("eve@x"));
+        }
+    }
 
     #[test]
     fn a_broken_quote_costs_its_own_line_and_no_other() {
