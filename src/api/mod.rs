@@ -16,6 +16,8 @@ mod preview;
 mod qr;
 mod setup;
 mod stats;
+mod user_import;
+mod users;
 
 use crate::http::route::Route;
 
@@ -36,6 +38,8 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        users::routes(),
+        user_import::routes(),
     ]
     .into_iter()
     .flatten()

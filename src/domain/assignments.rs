@@ -179,7 +179,7 @@ pub(super) fn set(
         }
         Assignee::Device(id) => {
             if let Some(mut found) = devices::get(tx, organization, id)? {
-                devices::assign(tx, &mut found, policy)?;
+                found.policy_id = policy;
                 super::devices::save(tx, &mut found)?;
             }
         }

@@ -132,7 +132,7 @@ impl Services {
             if let Some(policy) = change.policy_id {
                 check_policy(tx, device.organization_id, policy)?;
                 event = event.detail("policy_id", policy.map(|policy| policy.to_string()));
-                devices::assign(tx, &mut device, policy)?;
+                device.policy_id = policy;
             }
             if let Some(tags) = change.tags.clone() {
                 event = event.detail("tags", tags.clone());

@@ -13,7 +13,7 @@ use crate::model::command::CommandType;
 use crate::model::device::{Compliance, Device, Platform, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Tx};
-use crate::store::{commands as ledger, devices, enrollment_tokens, policies};
+use crate::store::{commands as ledger, devices, enrollment_tokens, policies, users};
 
 #[derive(Clone, Debug)]
 pub struct NewDevice {
@@ -125,8 +125,12 @@ impl Grant {
     /// Counts a use of an enrolment token in the transaction that needs it.
     fn of(tx: &mut Tx, principal: &Principal) -> Result<Self, Error> {
         match principal {
-            Principal::User(user) => Ok(Self { user_id: Some(user.id), ..Self::default() }),
-            Principal::ApiKey(key) => Ok(Self { user_id: Some(key.user_id), ..Self::default() }),
+            Principal::User(super::op::UserPrincipal { id, organization_id, .. })
+            | Principal::ApiKey(super::op::ApiKeyPrincipal { user_id: id, organization_id, .. }) => {
+                // The user may have been deleted since the request was let in.
+                let owner = users::get(tx, *organization_id, *id)?.ok_or_else(Error::unauthenticated)?;
+                Ok(Self { user_id: Some(owner.id), ..Self::default() })
+            }
             Principal::EnrollmentToken { id, organization_id, .. } => {
                 let token = enrollment_tokens::get(tx, *organization_id, *id)?.filter(|t| t.is_usable(tx.now()));
                 let mut token = token.ok_or_else(|| {

@@ -15,6 +15,7 @@ pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod links;
 mod lockout;
 pub mod maintenance;
 pub mod mfa;
@@ -28,6 +29,7 @@ pub mod sessions;
 pub mod setup;
 pub mod stats;
 mod tokens;
+pub mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,6 +65,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
+    url: String,
     passwords: Passwords,
     lockout: Lockout,
     challenges: Challenges,
@@ -88,6 +91,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
+            url: String::new(),
             passwords: Passwords::new(),
             lockout: Lockout::default(),
             challenges: Challenges::default(),
@@ -96,6 +100,11 @@ impl Services {
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
         }
+    }
+
+    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
+    pub fn at(self, url: String) -> Self {
+        Self { url, ..self }
     }
 
     pub fn is_set_up(&self) -> bool {

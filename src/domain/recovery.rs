@@ -12,7 +12,7 @@ use crate::model::user::UserStatus;
 use crate::store::audit::AuditEvent;
 use crate::store::memory::Directory;
 use crate::store::write::{Audited, Stamp};
-use crate::store::{Store, api_keys, sessions, users};
+use crate::store::{Store, api_keys, links, sessions, users};
 
 /// Letters of a password that is made up: 120 bits.
 const LETTERS: usize = 24;
@@ -53,6 +53,7 @@ pub async fn recover_admin(store: &Store, email: &str, password: Option<&str>, n
         for session in &ended {
             sessions::delete(tx, *session)?;
         }
+        links::end(tx, user.organization_id, user.id)?;
         let event = AuditEvent::new("system.recover_admin").of(user.organization_id);
         let event = event.on("user", user.id, &user.name).detail("password", "replaced");
         let event = event.detail("sessions_ended", ended.len()).detail("mfa_removed", had.2);

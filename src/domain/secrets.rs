@@ -14,6 +14,10 @@ pub const DEVICE: &str = "zdt_";
 pub const ENROLLMENT: &str = "zet_";
 /// Prefix of a refresh token.
 pub const REFRESH: &str = "zrt_";
+/// Prefix of an invitation to choose the first password.
+pub const INVITATION: &str = "zit_";
+/// Prefix of a leave to choose another password.
+pub const RESET: &str = "zrs_";
 
 /// Prefix of a token that stands for a password already proven.
 pub const MFA: &str = "zmt_";

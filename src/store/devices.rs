@@ -4,10 +4,12 @@ use std::ops::ControlFlow;
 use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
-use super::tables::{ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, HEARTBEATS, KeyRange, OPEN_COMMANDS};
+use super::tables::{
+    ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, DEVICES_OF_USER, HEARTBEATS, KeyRange, OPEN_COMMANDS,
+};
 use super::write::Tx;
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, OrganizationId, PolicyId};
+use crate::ids::{CommandId, DeviceId, OrganizationId, UserId};
 use crate::model::device::Device;
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: DeviceId) -> Result<Option<Device>, Error> {
@@ -38,21 +40,37 @@ pub fn insert(tx: &mut Tx, device: Device) -> Result<(), Error> {
     if let Some(hash) = &device.token_hash {
         tx.put(DEVICES_BY_TOKEN, hash, &key)?;
     }
-    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), None, device.policy_id)?;
     put(tx, device)
 }
 
-/// Changes what is assigned to the device itself, which its caller then stores.
-pub fn assign(tx: &mut Tx, device: &mut Device, policy: Option<PolicyId>) -> Result<(), Error> {
-    let before = std::mem::replace(&mut device.policy_id, policy);
-    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), before, policy)
-}
-
-/// Stores a device whose token, address and assignment have not changed.
+/// Stores a device whose token and address have not changed.
 pub fn put(tx: &mut Tx, device: Device) -> Result<(), Error> {
-    tx.put(DEVICES, &(device.organization_id, device.id), &device)?;
+    let key = (device.organization_id, device.id);
+    let before = DEVICES.get(tx, &key)?;
+    let assigned = before.as_ref().and_then(|before| before.policy_id);
+    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), assigned, device.policy_id)?;
+    let owner = before.and_then(|before| before.user_id);
+    if owner != device.user_id {
+        if let Some(before) = owner {
+            tx.delete(DEVICES_OF_USER, &(device.organization_id, before, device.id))?;
+        }
+        if let Some(user) = device.user_id {
+            tx.put(DEVICES_OF_USER, &(device.organization_id, user, device.id), &())?;
+        }
+    }
+    tx.put(DEVICES, &key, &device)?;
     tx.effect(Effect::Device(Box::new(device)));
     Ok(())
+}
+
+/// The user's devices, oldest first.
+pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<DeviceId>, Error> {
+    let mut found = Vec::new();
+    DEVICES_OF_USER.scan(from, KeyRange::prefix(&(organization, user)), Direction::Ascending, |(_, _, id), ()| {
+        found.push(id);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// Makes the device's token worthless with this commit.
@@ -66,7 +84,7 @@ pub fn revoke_token(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
 /// Removes the device and everything that hangs on it: token, address, heartbeat, commands.
 pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     revoke_token(tx, &mut device)?;
-    assign(tx, &mut device, None)?;
+    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), device.policy_id, None)?;
     let key = (device.organization_id, device.id);
     let mut commands: Vec<CommandId> = Vec::new();
     COMMANDS.scan(tx, KeyRange::prefix(&key), Direction::Ascending, |(_, _, id), _| {
@@ -81,6 +99,9 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     tx.delete(ADDRESSES, &(device.organization_id, device.vpn_ip.to_bits()))?;
     tx.addresses().give_back(device.organization_id, device.vpn_ip);
     tx.delete(HEARTBEATS, &key)?;
+    if let Some(user) = device.user_id {
+        tx.delete(DEVICES_OF_USER, &(device.organization_id, user, device.id))?;
+    }
     tx.delete(DEVICES, &key)?;
     tx.effect(Effect::DeviceGone(device.organization_id, device.id));
     tx.effect(Effect::Wake(device.id));

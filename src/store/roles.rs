@@ -56,6 +56,14 @@ pub fn delete(tx: &mut Tx, role: &CustomRole) -> Result<(), Error> {
     Ok(())
 }
 
+/// What the role is called; empty for one that is gone.
+pub fn name(from: &impl Read, organization: OrganizationId, role: RoleRef) -> Result<String, Error> {
+    match role {
+        RoleRef::BuiltIn(role) => Ok(role.as_str().into()),
+        RoleRef::Custom(id) => Ok(get(from, organization, id)?.map_or(String::new(), |role| role.name)),
+    }
+}
+
 /// How many users have the role.
 pub fn holders(from: &impl Read, organization: OrganizationId, id: RoleId) -> Result<u64, Error> {
     let mut count = 0;

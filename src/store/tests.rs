@@ -12,14 +12,14 @@ use super::audit::AuditEvent;
 use super::engine::faults::Disk;
 use super::engine::{Engine, Options};
 use super::idempotency::Idempotency;
-use super::tables::META;
+use super::tables::{META, SESSIONS_OF_USER};
 use super::write::{Audited, Stamp};
-use super::{Store, audit, devices, memory, organizations};
+use super::{Store, audit, devices, memory, organizations, sessions};
 use crate::clock::{ManualClock, Time};
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::device::Device;
-use crate::model::samples::{NOW, new_device, new_organization};
+use crate::model::samples::{NOW, new_device, new_organization, new_session, new_user};
 
 fn open(disk: &Disk) -> Store {
     let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
@@ -178,4 +178,24 @@ async fn addresses_go_round_and_each_is_given_once() {
     unenroll(&store, two).await;
     assert_eq!(last_byte(&enroll(&store, false).await.unwrap()), 2);
     assert!(enroll(&store, false).await.is_err());
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_knows_whose_sessions_there_are() {
+    let disk = Disk::holding(Vec::new());
+    let store = open(&disk);
+    let owner = organization(&store).await;
+    let change = move |tx: &mut super::write::Tx| {
+        let user = new_user(owner, tx.new_id(), "a@acme.example");
+        let session = new_session(&user, tx.new_id(), [1; 32]);
+        let ids = (session.user_id, session.id);
+        sessions::put(tx, session)?;
+        tx.delete(SESSIONS_OF_USER, &(owner, ids.0, ids.1))?;
+        tx.put(META, &"schema_version".into(), &1)?;
+        Ok(Audited::new(ids, AuditEvent::new("test.set")))
+    };
+    let (user, session) = store.write(stamp(owner), change).await.unwrap();
+    store.close();
+    let store = open(&disk);
+    assert_eq!(sessions::of_user(&store.snapshot().unwrap(), owner, user), Ok(vec![session]));
 }

@@ -11,3 +11,4 @@ mod recover;
 mod requests;
 mod server;
 mod structure;
+mod users;

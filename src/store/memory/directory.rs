@@ -28,6 +28,9 @@ pub struct UserFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub email: Arc<str>,
+    /// Name and e-mail in the form for comparison.
+    pub name_key: Arc<str>,
+    pub email_key: Arc<str>,
     pub role: RoleRef,
     pub status: UserStatus,
     pub policy: Option<PolicyId>,
@@ -120,6 +123,10 @@ impl Directory {
             RoleRef::BuiltIn(role) => role.as_str(),
             RoleRef::Custom(id) => self.role(id).map_or("", |role| &role.name),
         }
+    }
+
+    pub fn is_member(&self, group: GroupId, user: UserId) -> bool {
+        self.members.get(&group).is_some_and(|members| members.contains(&user))
     }
 
     pub fn group(&self, id: GroupId) -> Option<&GroupFacts> {
@@ -246,6 +253,8 @@ impl Directory {
                     mfa_enabled: user.mfa_enabled(),
                     id: user.id,
                     organization_id: user.organization_id,
+                    name_key: folded(&user.name).into(),
+                    email_key: folded(&user.email).into(),
                     name: user.name.into(),
                     email: user.email.into(),
                     role: user.role,
