@@ -10,8 +10,8 @@ use crate::ids::DeviceId;
 use crate::model::command::{Command, CommandStatus};
 use crate::model::device::{Device, Posture, Status};
 use crate::store::audit::AuditEvent;
-use crate::store::commands;
 use crate::store::write::{Audited, Unaudited};
+use crate::store::{commands, devices};
 
 /// What a device reports; members it leaves out stay as they are.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,11 @@ impl Services {
         let mut draining = self.draining.subscribe();
         let mut waiter = self.store.memory().wait_for(id);
         let open = loop {
-            let open = commands::open(&self.store.snapshot()?, me.organization_id, id)?;
+            let snapshot = self.store.snapshot()?;
+            // It may have been deleted while it waited.
+            devices::get(&snapshot, me.organization_id, id)?.ok_or_else(Error::unauthenticated)?;
+            let open = commands::open(&snapshot, me.organization_id, id)?;
+            drop(snapshot);
             let is_new = open.iter().any(|command| command.status == CommandStatus::Pending);
             if is_new || tokio::time::Instant::now() >= deadline || *draining.borrow_and_update() {
                 break open;

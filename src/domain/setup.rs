@@ -10,7 +10,7 @@ use super::{Services, accounts, tokens};
 use crate::clock::Time;
 use crate::error::{Error, FieldError};
 use crate::model::audit::{Actor, ActorType};
-use crate::model::organization::{Organization, Tier};
+use crate::model::organization::{Organization, OrganizationSettings, Tier};
 use crate::model::role::RoleRef;
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
@@ -126,6 +126,7 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         name: new.organization.clone(),
         tier: Tier::Standard,
         default_policy_id: None,
+        settings: OrganizationSettings::default(),
         created_at: now,
         updated_at: now,
         revision: 1,

@@ -15,7 +15,7 @@ use super::{Store, audit, memory, organizations};
 use crate::clock::{ManualClock, Time};
 use crate::error::Error;
 use crate::ids::{Ids, OrganizationId};
-use crate::model::organization::{Organization, Tier};
+use crate::model::organization::{Organization, OrganizationSettings, Tier};
 
 const NOW: Time = Time::from_unix(1_800_000_000);
 
@@ -39,6 +39,7 @@ async fn organization(store: &Store) -> OrganizationId {
             name,
             tier: Tier::Standard,
             default_policy_id: None,
+            settings: OrganizationSettings::default(),
             created_at: now,
             updated_at: now,
             revision: 1,

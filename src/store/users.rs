@@ -15,6 +15,10 @@ pub fn get(from: &impl Read, organization: OrganizationId, id: UserId) -> Result
     USERS.get(from, &(organization, id))
 }
 
+pub fn exists(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<bool, Error> {
+    USERS.contains(from, &(organization, id))
+}
+
 pub fn by_email(from: &impl Read, email: &str) -> Result<Option<User>, Error> {
     match USERS_BY_EMAIL.get(from, &folded(email))? {
         Some(key) => USERS.get(from, &key),
@@ -92,8 +96,13 @@ fn leave_role(tx: &mut Tx, user: &User) -> Result<(), Error> {
 /// Whatever takes an active super admin away comes through here, so no way of doing it can take the last.
 fn leave_super_admins(tx: &mut Tx, key: &(OrganizationId, UserId)) -> Result<(), Error> {
     tx.delete(SUPER_ADMINS, key)?;
+    require_super_admin(tx)
+}
+
+/// A conflict when no active super admin is left.
+pub(super) fn require_super_admin(from: &impl Read) -> Result<(), Error> {
     let mut is_left = false;
-    SUPER_ADMINS.scan(tx, KeyRange::all(), Direction::Ascending, |_, ()| {
+    SUPER_ADMINS.scan(from, KeyRange::all(), Direction::Ascending, |_, ()| {
         is_left = true;
         ControlFlow::Break(())
     })?;

@@ -19,7 +19,7 @@ use super::audit::AuditEvent;
 use super::engine::{Direction, Engine, EngineError, Read, Transaction};
 use super::idempotency::Idempotency;
 use super::memory::{Effect, Memory};
-use super::tables::{Key, Table};
+use super::tables::{Key, KeyRange, Table};
 use super::{audit, idempotency};
 use crate::clock::Time;
 use crate::error::Error;
@@ -151,6 +151,14 @@ impl Tx<'_> {
     ) -> Result<bool, Error> {
         self.wrote = true;
         let result = self.transaction.delete(table.name, &key.bytes());
+        Ok(self.note(result)?)
+    }
+
+    /// Removes the rows of `range`; tells how many there were.
+    pub(super) fn delete_range(&mut self, table: &'static str, range: &KeyRange) -> Result<u64, Error> {
+        self.wrote = true;
+        let (from, to) = range.bounds();
+        let result = self.transaction.delete_range(table, from, to);
         Ok(self.note(result)?)
     }
 

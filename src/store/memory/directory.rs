@@ -1,6 +1,6 @@
 //! Who may sign in, as what, and who belongs with whom.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::model::organization::Tier;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
+use crate::store::users::folded;
 
 #[derive(Clone, Debug)]
 pub struct UserFacts {
@@ -47,8 +48,11 @@ pub struct Directory {
     organizations: HashMap<OrganizationId, Tier>,
     users: HashMap<UserId, UserFacts>,
     users_by_organization: HashMap<OrganizationId, BTreeSet<UserId>>,
+    holders: HashMap<(OrganizationId, RoleRef), u64>,
     roles: HashMap<RoleId, RoleFacts>,
     groups: HashMap<GroupId, GroupFacts>,
+    /// By the name in its form for comparison.
+    groups_by_organization: HashMap<OrganizationId, BTreeMap<String, GroupId>>,
     members: HashMap<GroupId, BTreeSet<UserId>>,
     groups_by_user: HashMap<UserId, BTreeSet<GroupId>>,
     sessions: HashMap<SessionId, SessionFacts>,
@@ -79,6 +83,15 @@ impl Directory {
         ids.filter_map(|id| self.users.get(id))
     }
 
+    pub fn user_count(&self, organization: OrganizationId) -> u64 {
+        self.users_by_organization.get(&organization).map_or(0, |users| users.len() as u64)
+    }
+
+    /// How many of the organization's users have the role.
+    pub fn holders(&self, organization: OrganizationId, role: RoleRef) -> u64 {
+        self.holders.get(&(organization, role)).copied().unwrap_or(0)
+    }
+
     pub fn role(&self, id: RoleId) -> Option<&RoleFacts> {
         self.roles.get(&id)
     }
@@ -103,9 +116,22 @@ impl Directory {
         self.groups.get(&id)
     }
 
+    /// The organization's groups by name, each with the name in its form for comparison.
+    pub fn groups_by_name(
+        &self,
+        organization: OrganizationId,
+    ) -> impl DoubleEndedIterator<Item = (&str, GroupId, &GroupFacts)> {
+        let groups = self.groups_by_organization.get(&organization).into_iter().flatten();
+        groups.filter_map(|(name, id)| self.groups.get(id).map(|facts| (name.as_str(), *id, facts)))
+    }
+
     /// Who is in the group directly, oldest first.
     pub fn members(&self, group: GroupId) -> impl Iterator<Item = UserId> {
         self.members.get(&group).into_iter().flatten().copied()
+    }
+
+    pub fn member_count(&self, group: GroupId) -> u64 {
+        self.members.get(&group).map_or(0, |members| members.len() as u64)
     }
 
     /// The groups that the user is in directly, oldest first.
@@ -136,6 +162,7 @@ impl Directory {
             Effect::Organization(organization) => {
                 self.organizations.insert(organization.id, organization.tier);
             }
+            Effect::OrganizationGone(organization) => self.forget(organization),
             Effect::User(user) => {
                 insert(&mut self.users_by_organization, user.organization_id, user.id);
                 let facts = UserFacts {
@@ -146,11 +173,15 @@ impl Directory {
                     role: user.role,
                     status: user.status,
                 };
-                self.users.insert(user.id, facts);
+                *self.holders.entry((user.organization_id, user.role)).or_default() += 1;
+                if let Some(before) = self.users.insert(user.id, facts) {
+                    self.release(before.organization_id, before.role);
+                }
             }
             Effect::UserGone(user) => {
                 if let Some(facts) = self.users.remove(&user) {
                     remove(&mut self.users_by_organization, facts.organization_id, user);
+                    self.release(facts.organization_id, facts.role);
                 }
             }
             Effect::Role(role) => {
@@ -163,10 +194,17 @@ impl Directory {
             }
             Effect::Group(group) => {
                 let (organization_id, parent) = (group.organization_id, group.parent_id);
-                self.groups.insert(group.id, GroupFacts { organization_id, name: group.name.into(), parent });
+                let names = self.groups_by_organization.entry(organization_id).or_default();
+                let facts = GroupFacts { organization_id, name: group.name.into(), parent };
+                names.insert(folded(&facts.name), group.id);
+                if let Some(before) = self.groups.insert(group.id, facts) {
+                    self.forget_name(group.id, &before);
+                }
             }
             Effect::GroupGone(group) => {
-                self.groups.remove(&group);
+                if let Some(before) = self.groups.remove(&group) {
+                    self.forget_name(group, &before);
+                }
             }
             Effect::Joined(group, user) => {
                 insert(&mut self.members, group, user);
@@ -189,6 +227,47 @@ impl Directory {
             Effect::SigningKeys(keys) => self.signing_keys = keys,
             Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) => {}
         }
+    }
+}
+
+impl Directory {
+    fn release(&mut self, organization: OrganizationId, role: RoleRef) {
+        if let Some(count) = self.holders.get_mut(&(organization, role)) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(&(organization, role));
+            }
+        }
+    }
+
+    /// The name that a group had, unless it still has it, or another has it by now.
+    fn forget_name(&mut self, id: GroupId, before: &GroupFacts) {
+        let name = folded(&before.name);
+        if self.groups.get(&id).is_some_and(|now| folded(&now.name) == name) {
+            return;
+        }
+        if let Some(names) = self.groups_by_organization.get_mut(&before.organization_id)
+            && names.get(&name) == Some(&id)
+        {
+            names.remove(&name);
+        }
+    }
+
+    fn forget(&mut self, organization: OrganizationId) {
+        self.organizations.remove(&organization);
+        for user in self.users_by_organization.remove(&organization).unwrap_or_default() {
+            self.users.remove(&user);
+            self.groups_by_user.remove(&user);
+            for session in self.sessions_by_user.remove(&user).unwrap_or_default() {
+                self.sessions.remove(&session);
+            }
+        }
+        for group in self.groups_by_organization.remove(&organization).unwrap_or_default().into_values() {
+            self.groups.remove(&group);
+            self.members.remove(&group);
+        }
+        self.roles.retain(|_, role| role.organization_id != organization);
+        self.holders.retain(|(of, _), _| *of != organization);
     }
 }
 

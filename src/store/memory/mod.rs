@@ -23,6 +23,8 @@ pub use directory::{Directory, GroupFacts, SessionFacts, UserFacts};
 /// What a commit changes in memory.
 pub(super) enum Effect {
     Organization(Organization),
+    /// With everything that belongs to it.
+    OrganizationGone(OrganizationId),
     User(User),
     UserGone(UserId),
     Role(CustomRole),
@@ -72,6 +74,15 @@ impl Memory {
         write(&self.fleets).insert(organization, Arc::new(RwLock::new(fleet)));
     }
 
+    fn drop_fleet(&self, organization: OrganizationId) {
+        let Some(fleet) = write(&self.fleets).remove(&organization) else { return };
+        // Emptied in place: somebody may be at work on it.
+        let gone = std::mem::take(&mut *write(&fleet));
+        for (_, waiter) in lock(&self.waiting).iter().filter(|(device, _)| gone.contains(**device)) {
+            waiter.send_replace(());
+        }
+    }
+
     pub(super) fn apply(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
@@ -83,6 +94,10 @@ impl Memory {
                     if let Some(waiter) = lock(&self.waiting).get(&device) {
                         waiter.send_replace(());
                     }
+                }
+                Effect::OrganizationGone(organization) => {
+                    self.drop_fleet(organization);
+                    write(&self.directory).apply(Effect::OrganizationGone(organization));
                 }
                 other => write(&self.directory).apply(other),
             }
