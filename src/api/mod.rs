@@ -5,8 +5,11 @@ mod auth;
 mod commands;
 mod devices;
 mod enrollment_tokens;
+mod groups;
 mod health;
+mod organizations;
 mod paging;
+mod roles;
 mod setup;
 mod stats;
 
@@ -23,6 +26,9 @@ pub fn routes() -> Vec<Route> {
         enrollment_tokens::routes(),
         audit_logs::routes(),
         stats::routes(),
+        groups::routes(),
+        roles::routes(),
+        organizations::routes(),
     ]
     .into_iter()
     .flatten()

@@ -51,6 +51,7 @@ macro_rules! path_ids {
 }
 
 path_ids!(DeviceId, SessionId, EnrollmentTokenId);
+path_ids!(GroupId, RoleId, OrganizationId);
 
 impl PathParameters for (ids::DeviceId, ids::CommandId) {
     fn parse(values: &[String]) -> Option<Self> {

@@ -1,14 +1,16 @@
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use unicode_normalization::UnicodeNormalization;
 
 use super::engine::{Direction, Read};
 use super::memory::Effect;
+use super::roles::permissions;
 use super::tables::{KeyRange, SUPER_ADMINS, USERS, USERS_BY_EMAIL, USERS_BY_ROLE};
 use super::write::Tx;
 use crate::error::Error;
 use crate::ids::{OrganizationId, UserId};
-use crate::model::role::RoleRef;
+use crate::model::role::{Permissions, RoleRef};
 use crate::model::user::{User, UserStatus};
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<Option<User>, Error> {
@@ -17,6 +19,16 @@ pub fn get(from: &impl Read, organization: OrganizationId, id: UserId) -> Result
 
 pub fn exists(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<bool, Error> {
     USERS.contains(from, &(organization, id))
+}
+
+/// What any of the organization's users may do.
+pub fn permissions_held(from: &impl Read, organization: OrganizationId) -> Result<Permissions, Error> {
+    let mut roles = HashSet::new();
+    USERS.scan(from, KeyRange::prefix(&organization), Direction::Ascending, |_, user| {
+        roles.insert(user.role);
+        ControlFlow::Continue(())
+    })?;
+    roles.into_iter().try_fold(Permissions::NONE, |held, role| Ok(held | permissions(from, organization, role)?))
 }
 
 pub fn by_email(from: &impl Read, email: &str) -> Result<Option<User>, Error> {
