@@ -2,7 +2,10 @@
 
 mod contract;
 mod devices;
+mod groups;
+mod organizations;
 mod process;
 mod requests;
+mod roles;
 mod server;
 mod structure;
