@@ -321,3 +321,89 @@ impl Change {
         event
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{ManualClock, Time};
+    use crate::config::StoreConfig;
+    use crate::ids::Ids;
+    use crate::model::organization::{Organization, OrganizationSettings, Tier};
+    use crate::model::role::{Role, RoleRef};
+    use crate::model::user::{User, UserStatus};
+    use crate::store::write::Stamp;
+    use crate::store::{Store, organizations};
+
+    const NOW: Time = Time::from_unix(1_800_000_000);
+
+    fn populate(tx: &mut Tx) -> Result<Audited<(Group, Vec<UserId>)>, Error> {
+        let (created_at, updated_at, revision) = (NOW, NOW, 1);
+        let organization = Organization {
+            id: tx.new_id(),
+            name: "Acme".into(),
+            tier: Tier::Standard,
+            default_policy_id: None,
+            settings: OrganizationSettings::default(),
+            created_at,
+            updated_at,
+            revision,
+        };
+        let organization_id = organization.id;
+        organizations::put(tx, organization)?;
+        let mut people = Vec::new();
+        for number in 0..10_000 {
+            let user = User {
+                id: tx.new_id(),
+                organization_id,
+                email: format!("{number}@acme.example"),
+                name: format!("Number {number}"),
+                role: RoleRef::BuiltIn(Role::User),
+                status: UserStatus::Active,
+                password_hash: None,
+                policy_id: None,
+                last_login: None,
+                created_at,
+                updated_at,
+                revision,
+            };
+            people.push(user.id);
+            users::put(tx, user)?;
+        }
+        let name = "Everybody".into();
+        let (parent_id, policy_id) = (None, None);
+        let group =
+            Group { id: tx.new_id(), organization_id, name, parent_id, policy_id, created_at, updated_at, revision };
+        groups::put(tx, group.clone())?;
+        Ok(Audited::new((group, people), AuditEvent::new("organization.create").of(organization_id)))
+    }
+
+    /// Every write of the appliance waits while one runs, so a whole company must join and leave quickly.
+    #[tokio::test]
+    async fn ten_thousand_people_join_and_leave_in_one_transaction_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids = Arc::new(Ids::new(Arc::new(ManualClock::at(NOW))));
+        let store = Store::open(&folder.path().join("zero.redb"), &StoreConfig::default(), ids).unwrap();
+        let (group, people) = store.write(Stamp::system(NOW), populate).await.unwrap();
+        let id = group.id;
+        let set = |wanted: Vec<UserId>| {
+            let group = group.clone();
+            let change = move |tx: &mut Tx| {
+                let change = Change::between(tx, &group, &wanted)?;
+                change.apply(tx, &group)?;
+                let event = AuditEvent::new("group.update").of(group.organization_id);
+                Ok(Audited::new((change.added.len(), change.removed.len()), change.tell(event)))
+            };
+            store.write(Stamp::system(NOW), change)
+        };
+        let started = std::time::Instant::now();
+        assert_eq!(set(people.clone()).await, Ok((10_000, 0)));
+        assert_eq!(store.memory().directory().member_count(id), 10_000);
+        assert_eq!(set(people[1..].to_vec()).await, Ok((0, 1)));
+        assert_eq!(set(people[..5000].to_vec()).await, Ok((1, 5000)));
+        assert_eq!(set(Vec::new()).await, Ok((0, 5000)));
+        assert_eq!(store.memory().directory().member_count(id), 0);
+        assert!(started.elapsed().as_secs() < 10, "four changes took {:?}", started.elapsed());
+    }
+}

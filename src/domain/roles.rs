@@ -8,8 +8,8 @@ use crate::ids::{OrganizationId, RoleId};
 use crate::model::role::{CustomRole, RoleRef};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::roles;
 use crate::store::write::{Audited, Tx, Unaudited};
+use crate::store::{roles, users};
 
 /// A role that somebody may have.
 pub enum AnyRole {
@@ -48,7 +48,7 @@ impl Services {
     pub fn roles(&self, op: &Op, offset: u64, limit: usize) -> Result<(u64, Vec<HeldRole>), Error> {
         let organization = op.organization_id()?;
         let mut own = roles::all(&self.store.snapshot()?, organization)?;
-        own.sort_by_cached_key(|role| role.name.to_lowercase());
+        own.sort_by_cached_key(|role| users::folded(&role.name));
         let total = (Role::ALL.len() + own.len()) as u64;
         let built_in = Role::ALL.iter().copied().map(AnyRole::BuiltIn);
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);

@@ -13,7 +13,7 @@ use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
 use crate::store::users::folded;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserFacts {
     pub id: UserId,
     pub organization_id: OrganizationId,
@@ -23,27 +23,27 @@ pub struct UserFacts {
     pub status: UserStatus,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoleFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub permissions: Permissions,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GroupFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub parent: Option<GroupId>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SessionFacts {
     pub user_id: UserId,
     pub expires_at: Time,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Directory {
     organizations: HashMap<OrganizationId, Tier>,
     users: HashMap<UserId, UserFacts>,
@@ -250,6 +250,9 @@ impl Directory {
             && names.get(&name) == Some(&id)
         {
             names.remove(&name);
+            if names.is_empty() {
+                self.groups_by_organization.remove(&before.organization_id);
+            }
         }
     }
 
