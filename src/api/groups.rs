@@ -180,7 +180,7 @@ async fn members(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct MembersBody {
+struct GroupMembers {
     #[schemars(length(max = 20_000))]
     members: Vec<UserId>,
 }
@@ -190,7 +190,7 @@ async fn set_members(
     op: Op,
     Path(id): Path<GroupId>,
     IfMatch(revision): IfMatch,
-    extract::Json(MembersBody { members }): extract::Json<MembersBody>,
+    extract::Json(GroupMembers { members }): extract::Json<GroupMembers>,
 ) -> Result<Tagged<Json<GroupDetails>>, Error> {
     services.set_group_members(&op, id, members, revision).await.map(tagged)
 }

@@ -31,7 +31,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct OrganizationView {
+struct OrganizationDetails {
     id: OrganizationId,
     name: String,
     tier: Tier,
@@ -42,7 +42,7 @@ struct OrganizationView {
     updated_at: Time,
 }
 
-impl From<Organization> for OrganizationView {
+impl From<Organization> for OrganizationDetails {
     fn from(organization: Organization) -> Self {
         let Organization { id, name, tier, settings, default_policy_id, created_at, updated_at, .. } = organization;
         Self { id, name, tier, settings, default_policy_id, created_at, updated_at }
@@ -50,35 +50,35 @@ impl From<Organization> for OrganizationView {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct SizedView {
+struct OrganizationWithSize {
     #[serde(flatten)]
-    organization: OrganizationView,
+    organization: OrganizationDetails,
     user_count: u64,
     device_count: u64,
 }
 
-impl From<SizedOrganization> for SizedView {
+impl From<SizedOrganization> for OrganizationWithSize {
     fn from(SizedOrganization { organization, user_count, device_count }: SizedOrganization) -> Self {
         Self { organization: organization.into(), user_count, device_count }
     }
 }
 
-fn tagged(organization: Organization) -> Tagged<Json<OrganizationView>> {
+fn tagged(organization: Organization) -> Tagged<Json<OrganizationDetails>> {
     Tagged { tag: Tag::revision(organization.revision), answer: Json(organization.into()) }
 }
 
-fn tagged_with_size(found: SizedOrganization) -> Tagged<Json<SizedView>> {
+fn tagged_with_size(found: SizedOrganization) -> Tagged<Json<OrganizationWithSize>> {
     let tag = Tag::of(found.organization.revision, &(found.user_count, found.device_count));
     Tagged { tag, answer: Json(found.into()) }
 }
 
-async fn own(services: &Services, op: Op) -> Result<Tagged<Json<OrganizationView>>, Error> {
+async fn own(services: &Services, op: Op) -> Result<Tagged<Json<OrganizationDetails>>, Error> {
     services.organization(op.organization_id()?).map(tagged)
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OwnBody {
+struct ChangeOwnOrganization {
     #[schemars(length(min = 1, max = 200))]
     name: String,
     /// Left out, they stay as they are.
@@ -89,8 +89,8 @@ async fn change_own(
     services: &Services,
     op: Op,
     IfMatch(revision): IfMatch,
-    extract::Json(OwnBody { name, settings }): extract::Json<OwnBody>,
-) -> Result<Tagged<Json<OrganizationView>>, Error> {
+    extract::Json(ChangeOwnOrganization { name, settings }): extract::Json<ChangeOwnOrganization>,
+) -> Result<Tagged<Json<OrganizationDetails>>, Error> {
     let change = OrganizationChange { name: Some(name), tier: None, settings };
     services.change_organization(&op, op.organization_id()?, change, revision).await.map(tagged)
 }
@@ -99,7 +99,7 @@ async fn list(
     services: &Services,
     _: Op,
     Query(PageQuery { page, page_size }): Query<PageQuery>,
-) -> Result<Json<Page<SizedView>>, Error> {
+) -> Result<Json<Page<OrganizationWithSize>>, Error> {
     let (offset, limit) = window(page, page_size);
     let (total, found) = services.organizations(offset, limit)?;
     Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
@@ -107,7 +107,7 @@ async fn list(
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct NewBody {
+struct FoundOrganization {
     #[schemars(length(min = 1, max = 200))]
     name: String,
     #[serde(default = "standard")]
@@ -133,17 +133,17 @@ struct AdminBody {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Founded {
+struct FoundedOrganization {
     #[serde(flatten)]
-    organization: OrganizationView,
+    organization: OrganizationDetails,
     admin: UserView,
 }
 
 async fn create(
     services: &Services,
     op: Op,
-    extract::Json(NewBody { name, tier, admin }): extract::Json<NewBody>,
-) -> Result<Created<Founded>, Error> {
+    extract::Json(FoundOrganization { name, tier, admin }): extract::Json<FoundOrganization>,
+) -> Result<Created<FoundedOrganization>, Error> {
     let AdminBody { name: admin, email, password } = admin;
     let new = NewOrganization { name, tier, admin: NewAdmin { name: admin, email, password } };
     let made = services.create_organization(&op, new).await?;
@@ -151,16 +151,20 @@ async fn create(
     // As it was made, also when the answer is given again later.
     let role = Role::Admin.as_str().into();
     let admin = UserView::new(Person { user: made.admin, role, groups: Vec::new(), device_count: 0 });
-    Ok(Created { location, resource: Founded { organization: made.organization.into(), admin } })
+    Ok(Created { location, resource: FoundedOrganization { organization: made.organization.into(), admin } })
 }
 
-async fn get(services: &Services, _: Op, Path(id): Path<OrganizationId>) -> Result<Tagged<Json<SizedView>>, Error> {
+async fn get(
+    services: &Services,
+    _: Op,
+    Path(id): Path<OrganizationId>,
+) -> Result<Tagged<Json<OrganizationWithSize>>, Error> {
     services.organization(id).map(|found| tagged_with_size(services.sized(found)))
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ChangeBody {
+struct ChangeOrganization {
     #[schemars(length(min = 1, max = 200))]
     name: Option<String>,
     tier: Option<Tier>,
@@ -171,8 +175,8 @@ async fn change(
     op: Op,
     Path(id): Path<OrganizationId>,
     IfMatch(revision): IfMatch,
-    extract::Json(ChangeBody { name, tier }): extract::Json<ChangeBody>,
-) -> Result<Tagged<Json<SizedView>>, Error> {
+    extract::Json(ChangeOrganization { name, tier }): extract::Json<ChangeOrganization>,
+) -> Result<Tagged<Json<OrganizationWithSize>>, Error> {
     let change = OrganizationChange { name, tier, settings: None };
     let changed = services.change_organization(&op, id, change, revision).await?;
     Ok(tagged_with_size(services.sized(changed)))
