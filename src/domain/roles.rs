@@ -174,3 +174,91 @@ fn check(draft: &RoleDraft) -> Result<(), Error> {
 fn list(permissions: Permissions) -> Vec<&'static str> {
     permissions.iter().map(super::authz::Permission::as_str).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::{Clock, ManualClock, Time};
+    use crate::config::Config;
+    use crate::domain::authz::Permission;
+    use crate::domain::op::Principal;
+    use crate::domain::passwords::hash_now;
+    use crate::domain::setup::{self, NewAppliance};
+    use crate::ids::Ids;
+    use crate::model::user::{User, UserStatus};
+    use crate::store::Store;
+    use crate::store::write::Stamp;
+
+    const PASSWORD: &str = "correct horse battery";
+
+    fn draft(name: &str, permissions: &[Permission]) -> RoleDraft {
+        RoleDraft { name: name.into(), description: String::new(), permissions: Permissions::of(permissions) }
+    }
+
+    #[tokio::test]
+    async fn a_changed_role_holds_from_the_next_request_on_and_nobody_changes_one_above_them() {
+        use Permission::{AuditView, RolesEdit, UsersView};
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(Time::from_unix(1_800_000_000)));
+        let (config, ids) = (Config::default(), Arc::new(Ids::new(clock.clone())));
+        let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone()).unwrap();
+        let no_certificates = Box::new(|_: &str, _, _, _| Err(Error::internal("none here")));
+        let services = Services::new(store, config, ids.clone(), clock.clone(), no_certificates);
+        let (organization, name) = ("Acme".into(), "Root".into());
+        let (email, password) = ("root@acme.example".into(), PASSWORD.into());
+        let new = NewAppliance { organization, name, email, password };
+        let root = setup::initialise(&services.store, new, clock.now()).await.unwrap().user;
+        let op = |principal| {
+            let (request_id, peer, now) = (ids.next(), Ipv4Addr::LOCALHOST.into(), clock.now());
+            Op { principal, request_id, peer, now, idempotency: None }
+        };
+        let sign_in = async |email: &str| {
+            let signed_in = services.log_in(&op(Principal::Anonymous), email, PASSWORD, None).await.unwrap();
+            signed_in.token
+        };
+        let is = |token: &str| services.identify(token, clock.now()).unwrap();
+        let root_token = sign_in("root@acme.example").await;
+        let by_root = op(is(&root_token));
+
+        let role = services.create_role(&by_root, draft("Clerk", &[UsersView, RolesEdit])).await.unwrap();
+        let (id, hash) = (role.id, hash_now(PASSWORD).unwrap());
+        let clerk = move |tx: &mut Tx| {
+            let clerk = User {
+                id: tx.new_id(),
+                email: "clerk@acme.example".into(),
+                name: "Clerk".into(),
+                role: RoleRef::Custom(id),
+                status: UserStatus::Active,
+                password_hash: Some(hash.clone()),
+                ..root.clone()
+            };
+            let event = AuditEvent::new("user.create").of(clerk.organization_id);
+            users::put(tx, clerk)?;
+            Ok(Audited::new((), event))
+        };
+        services.store.write(Stamp::system(clock.now()), clerk).await.unwrap();
+        let token = sign_in("clerk@acme.example").await;
+        assert_eq!(is(&token).permissions(), Permissions::of(&[UsersView, RolesEdit]));
+        services.change_role(&by_root, id, draft("Clerk", &[RolesEdit]), None).await.unwrap();
+        assert_eq!(is(&token).permissions(), Permissions::of(&[RolesEdit]));
+
+        let above = services.create_role(&by_root, draft("Reader", &[AuditView, UsersView])).await.unwrap();
+        let by_clerk = op(is(&token));
+        let refused = services.create_role(&by_clerk, draft("Spy", &[AuditView])).await;
+        assert!(matches!(refused, Err(Error::Forbidden(_))));
+        let refused = services.change_role(&by_clerk, id, draft("Clerk", &[RolesEdit, AuditView]), None).await;
+        assert!(matches!(refused, Err(Error::Forbidden(_))), "nor themselves up");
+        let refused = services.change_role(&by_clerk, above.id, draft("Reader", &[]), None).await;
+        assert!(matches!(refused, Err(Error::Forbidden(_))));
+        assert!(matches!(services.delete_role(&by_clerk, above.id, None).await, Err(Error::Forbidden(_))));
+        assert_eq!(services.role(&by_root, above.id).unwrap(), above);
+
+        let in_use = services.delete_role(&by_root, id, None).await;
+        assert_eq!(in_use, Err(Error::Conflict("one user has this role".into())));
+        let (total, found) = services.roles(&by_root, 5, 10).unwrap();
+        assert_eq!((total, found[0].user_count, found[1].user_count), (7, 1, 0));
+    }
+}
