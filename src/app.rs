@@ -88,7 +88,7 @@ impl App {
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let services = Arc::new(services);
+        let services = Arc::new(services.at(url.clone()));
         let own_names = ca.clone();
         let dispatch = Dispatch {
             services: services.clone(),

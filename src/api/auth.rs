@@ -116,6 +116,7 @@ pub struct UserView {
     /// The groups that the user is in directly.
     groups: Vec<GroupId>,
     device_count: u64,
+    mfa_enabled: bool,
     last_login: Option<Time>,
     created_at: Time,
     updated_at: Time,
@@ -124,6 +125,7 @@ pub struct UserView {
 impl UserView {
     pub fn new(person: Person) -> Self {
         let Person { user, role, groups, device_count } = person;
+        let mfa_enabled = user.mfa_enabled();
         let User { id, organization_id, email, name, status, last_login, created_at, updated_at, .. } = user;
         Self {
             id,
@@ -134,6 +136,7 @@ impl UserView {
             status,
             groups,
             device_count,
+            mfa_enabled,
             last_login,
             created_at,
             updated_at,

@@ -12,6 +12,8 @@ mod paging;
 mod roles;
 mod setup;
 mod stats;
+mod user_import;
+mod users;
 
 use crate::http::route::Route;
 
@@ -29,6 +31,8 @@ pub fn routes() -> Vec<Route> {
         groups::routes(),
         roles::routes(),
         organizations::routes(),
+        users::routes(),
+        user_import::routes(),
     ]
     .into_iter()
     .flatten()

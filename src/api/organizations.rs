@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::UserView;
 use super::paging::{PageQuery, page_of, window};
+use super::users::{LinkView, NewUserView};
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::accounts::Person;
@@ -136,7 +137,7 @@ struct AdminBody {
 struct FoundedOrganization {
     #[serde(flatten)]
     organization: OrganizationDetails,
-    admin: UserView,
+    admin: NewUserView,
 }
 
 async fn create(
@@ -150,7 +151,9 @@ async fn create(
     let location = format!("/api/v1/organizations/{}", made.organization.id);
     // As it was made, also when the answer is given again later.
     let role = Role::Admin.as_str().into();
-    let admin = UserView::new(Person { user: made.admin, role, groups: Vec::new(), device_count: 0 });
+    let user = UserView::new(Person { user: made.admin, role, groups: Vec::new(), device_count: 0 });
+    let invitation = made.invitation.map(|link| LinkView::new(services, link));
+    let admin = NewUserView { user, invitation };
     Ok(Created { location, resource: FoundedOrganization { organization: made.organization.into(), admin } })
 }
 

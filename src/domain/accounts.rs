@@ -9,7 +9,7 @@ use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::index::Filter;
 use crate::store::write::{Audited, Tx};
-use crate::store::{memory, sessions, users};
+use crate::store::{links, memory, sessions, users};
 
 /// A user, as people see one.
 pub struct Person {
@@ -66,17 +66,17 @@ impl Services {
             return Err(Error::field("current_password", "is wrong"));
         }
         let hash = self.passwords.hash(new).await?;
-        let others: Vec<_> = {
-            let directory = self.store.memory().directory();
-            directory.sessions_of(me.id).filter(|id| *id != me.session_id).collect()
-        };
         self.store
             .write(op.stamp(), move |tx| {
                 let mut user = mine(tx, me.organization_id, me.id)?;
                 user.password_hash = Some(hash.clone());
                 touch(tx, &mut user);
+                let others =
+                    sessions::of_user(tx, me.organization_id, me.id)?.into_iter().filter(|id| *id != me.session_id);
+                let others: Vec<_> = others.collect();
                 let event = AuditEvent::new("user.update").on("user", user.id, &user.name);
                 let event = event.detail("password", "changed").detail("sessions_ended", others.len());
+                links::end(tx, user.organization_id, user.id)?;
                 users::put(tx, user)?;
                 for session in &others {
                     sessions::delete(tx, *session)?;

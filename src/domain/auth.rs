@@ -229,6 +229,6 @@ fn end_reused(tx: &mut Tx, session: &Session, user: &User) -> Result<Audited<Ref
     Ok(Audited::new(Refreshed::Reused, event))
 }
 
-fn actor(user: &User) -> Actor {
+pub(super) fn actor(user: &User) -> Actor {
     Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) }
 }

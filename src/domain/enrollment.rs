@@ -13,7 +13,7 @@ use crate::model::command::CommandType;
 use crate::model::device::{Compliance, Device, Platform, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Tx};
-use crate::store::{commands as ledger, devices, enrollment_tokens};
+use crate::store::{commands as ledger, devices, enrollment_tokens, users};
 
 #[derive(Clone, Debug)]
 pub struct NewDevice {
@@ -121,7 +121,11 @@ impl Grant {
     /// Counts a use of an enrolment token in the transaction that needs it.
     fn of(tx: &mut Tx, principal: &Principal) -> Result<Self, Error> {
         match principal {
-            Principal::User(user) => Ok(Self { user_id: Some(user.id), tags: Vec::new(), token: None }),
+            Principal::User(user) => {
+                // The user may have been deleted since the request was let in.
+                let owner = users::get(tx, user.organization_id, user.id)?.ok_or_else(Error::unauthenticated)?;
+                Ok(Self { user_id: Some(owner.id), tags: Vec::new(), token: None })
+            }
             Principal::EnrollmentToken { id, organization_id, .. } => {
                 let token = enrollment_tokens::get(tx, *organization_id, *id)?.filter(|t| t.is_usable(tx.now()));
                 let mut token = token.ok_or_else(|| {

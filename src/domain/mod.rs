@@ -11,6 +11,7 @@ pub mod devices;
 pub mod enrollment;
 pub mod enrollment_tokens;
 pub mod groups;
+pub mod links;
 mod lockout;
 pub mod maintenance;
 mod names;
@@ -23,6 +24,7 @@ pub mod sessions;
 pub mod setup;
 pub mod stats;
 mod tokens;
+pub mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +59,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
+    url: String,
     passwords: Passwords,
     lockout: Lockout,
     setup_code: SetupCode,
@@ -79,12 +82,18 @@ impl Services {
             ids,
             clock,
             issue_certificate,
+            url: String::new(),
             passwords: Passwords::new(),
             lockout: Lockout::default(),
             setup_code,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
         }
+    }
+
+    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
+    pub fn at(self, url: String) -> Self {
+        Self { url, ..self }
     }
 
     pub fn is_set_up(&self) -> bool {

@@ -3,14 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::authz::{Permissions, Role};
+use super::links::IssuedLink;
 use super::op::Op;
 use super::passwords::Passwords;
+use super::users::NewUser;
 use super::{Services, accounts, names};
 use crate::error::{Error, FieldError};
 use crate::ids::OrganizationId;
 use crate::model::organization::{Organization, OrganizationSettings, Tier};
 use crate::model::role::RoleRef;
-use crate::model::user::{User, UserStatus};
+use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
 use crate::store::write::{Audited, Tx, Unaudited};
@@ -35,7 +37,7 @@ pub struct NewOrganization {
 pub struct NewAdmin {
     pub name: String,
     pub email: String,
-    /// `None`: pending, until they have set one.
+    /// `None`: pending, until they have chosen one.
     pub password: Option<String>,
 }
 
@@ -44,6 +46,8 @@ pub struct NewAdmin {
 pub struct Founded {
     pub organization: Organization,
     pub admin: User,
+    /// For an admin who has no password yet.
+    pub invitation: Option<IssuedLink>,
 }
 
 /// `None` leaves a member as it is.
@@ -93,28 +97,17 @@ impl Services {
                     updated_at: now,
                     revision: 1,
                 };
-                let admin = User {
-                    id: tx.new_id(),
-                    organization_id: organization.id,
-                    email: new.admin.email.clone(),
-                    name: new.admin.name.clone(),
-                    role: RoleRef::BuiltIn(Role::Admin),
-                    status: if password_hash.is_some() { UserStatus::Active } else { UserStatus::Pending },
-                    password_hash: password_hash.clone(),
-                    policy_id: None,
-                    last_login: None,
-                    created_at: now,
-                    updated_at: now,
-                    revision: 1,
-                };
                 organizations::put(tx, organization.clone())?;
-                users::put(tx, admin.clone())?;
+                let NewAdmin { name, email, .. } = &new.admin;
+                let role = RoleRef::BuiltIn(Role::Admin);
+                let made = super::users::make(tx, organization.id, name, email, role, password_hash.clone())?;
+                let NewUser { user: admin, invitation } = made;
                 let event = AuditEvent::new("organization.create").on("organization", organization.id, &new.name);
                 let event = event.detail("tier", new.tier.as_str()).detail("admin", admin.email.as_str());
                 let created = AuditEvent::new("user.create").of(organization.id).on("user", admin.id, &admin.name);
                 let created = created.detail("role", Role::Admin.as_str());
                 let events = in_both_logs(&by, organization.id, event)?;
-                Ok(events.and(created).map(|()| Founded { organization, admin }))
+                Ok(events.and(created).map(|()| Founded { organization, admin, invitation }))
             })
             .await
     }

@@ -12,6 +12,10 @@ pub const DEVICE: &str = "zdt_";
 pub const ENROLLMENT: &str = "zet_";
 /// Prefix of a refresh token.
 pub const REFRESH: &str = "zrt_";
+/// Prefix of an invitation to choose the first password.
+pub const INVITATION: &str = "zit_";
+/// Prefix of a leave to choose another password.
+pub const RESET: &str = "zrs_";
 
 /// A new secret of that kind, and the hash to keep of it.
 pub fn make(prefix: &str) -> (String, [u8; 32]) {

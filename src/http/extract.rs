@@ -12,6 +12,8 @@ use super::schema::{self, Checker};
 use crate::error::Error;
 use crate::ids;
 
+const INVALID_BODY: &str = "invalid request body";
+
 /// A request whose route is found and whose body has arrived.
 pub struct Input<'a> {
     /// The values of the path's parameters, in order.
@@ -50,8 +52,7 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(DeviceId, SessionId, EnrollmentTokenId);
-path_ids!(GroupId, RoleId, OrganizationId);
+path_ids!(DeviceId, SessionId, EnrollmentTokenId, UserId, GroupId, RoleId, OrganizationId);
 
 impl PathParameters for (ids::DeviceId, ids::CommandId) {
     fn parse(values: &[String]) -> Option<Self> {
@@ -106,7 +107,7 @@ impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Json<T> {
     }
 
     fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
-        require_json(input.headers)?;
+        require_type(input.headers, "application/json")?;
         check_body(checker, &input.body).map(Self)
     }
 
@@ -130,7 +131,7 @@ impl<T: JsonSchema + DeserializeOwned + Default + Send + 'static> Extract for Op
         if input.body.is_empty() {
             return Ok(Self(T::default()));
         }
-        require_json(input.headers)?;
+        require_type(input.headers, "application/json")?;
         check_body(checker, &input.body).map(Self)
     }
 
@@ -139,20 +140,40 @@ impl<T: JsonSchema + DeserializeOwned + Default + Send + 'static> Extract for Op
     }
 }
 
-fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
+/// A table as CSV (RFC 4180) in UTF-8, here without the byte order mark that it may start with.
+pub struct Csv(pub String);
+
+impl Extract for Csv {
+    type Prepared = ();
+    const BODY: bool = true;
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        require_type(input.headers, "text/csv")?;
+        let text = std::str::from_utf8(&input.body);
+        let text = text.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, INVALID_BODY, "the body is not UTF-8"))?;
+        Ok(Self(text.strip_prefix('\u{feff}').unwrap_or(text).to_owned()))
+    }
+
+    fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.text_body("text/csv", "RFC 4180, in UTF-8; the first line names the columns");
+    }
+}
+
+fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), Failure> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if essence.eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
-    let details = "send Content-Type: application/json";
+    let details = format!("send Content-Type: {wanted}");
     Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported media type", details))
 }
 
 fn check_body<T: JsonSchema + DeserializeOwned>(checker: &Checker<T>, body: &[u8]) -> Result<T, Failure> {
-    const MESSAGE: &str = "invalid request body";
-    let value = schema::parse(body).map_err(|details| Failure::new(StatusCode::BAD_REQUEST, MESSAGE, details))?;
-    checker.check(value).map_err(|errors| Failure::fields(MESSAGE, errors))
+    let value = schema::parse(body).map_err(|details| Failure::new(StatusCode::BAD_REQUEST, INVALID_BODY, details))?;
+    checker.check(value).map_err(|errors| Failure::fields(INVALID_BODY, errors))
 }
 
 /// The revision that `If-Match` asks for; `None` when any will do.

@@ -44,6 +44,11 @@ impl Operation {
         self.body = Some(json!({"required": required, "content": {"application/json": {"schema": schema}}}));
     }
 
+    pub fn text_body(&mut self, media_type: &str, description: &str) {
+        let schema = json!({"type": "string", "description": description});
+        self.body = Some(json!({"required": true, "content": {media_type: {"schema": schema}}}));
+    }
+
     pub fn answer(&mut self, status: StatusCode, description: &str, tagged: bool, schema: Option<(&str, Schema)>) {
         let mut response = json!({"description": description, "headers": common_headers()});
         if tagged {
@@ -146,10 +151,10 @@ fn access_note(access: Access) -> String {
         Access::Device => "For the device itself.".into(),
         Access::Needs(permission) => format!("Needs the permission `{permission}`."),
         Access::NeedsOrOwn { permission, device: false } => {
-            format!("Needs the permission `{permission}`, except for one's own devices.")
+            format!("Needs the permission `{permission}`, except for what is one's own.")
         }
         Access::NeedsOrOwn { permission, device: true } => {
-            format!("Needs the permission `{permission}`, except for one's own devices and the device itself.")
+            format!("Needs the permission `{permission}`, except for what is one's own and the device itself.")
         }
     }
 }

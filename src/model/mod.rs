@@ -5,6 +5,7 @@ pub mod command;
 pub mod device;
 pub mod enrollment;
 pub mod group;
+pub mod link;
 pub mod organization;
 pub mod role;
 pub mod session;

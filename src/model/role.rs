@@ -152,7 +152,10 @@ impl Role {
                 P::GdprAdmin,
                 P::OrganizationEdit,
             ]),
-            Self::HelpDesk => Permissions::of(&[P::DevicesView, P::DevicesActions, P::UsersView, P::UsersSupport]),
+            // With all that `User` holds: otherwise it could help no user.
+            Self::HelpDesk => {
+                Permissions::of(&[P::DevicesView, P::DevicesEnroll, P::DevicesActions, P::UsersView, P::UsersSupport])
+            }
             Self::Auditor => Permissions::of(&[
                 P::DevicesView,
                 P::PoliciesView,

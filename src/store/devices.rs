@@ -3,10 +3,12 @@ use std::ops::ControlFlow;
 
 use super::engine::{Direction, Read};
 use super::memory::Effect;
-use super::tables::{ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, HEARTBEATS, KeyRange, OPEN_COMMANDS};
+use super::tables::{
+    ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, DEVICES_OF_USER, HEARTBEATS, KeyRange, OPEN_COMMANDS,
+};
 use super::write::Tx;
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, OrganizationId};
+use crate::ids::{CommandId, DeviceId, OrganizationId, UserId};
 use crate::model::device::Device;
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: DeviceId) -> Result<Option<Device>, Error> {
@@ -32,9 +34,29 @@ pub fn insert(tx: &mut Tx, device: Device) -> Result<(), Error> {
 }
 
 pub fn put(tx: &mut Tx, device: Device) -> Result<(), Error> {
-    tx.put(DEVICES, &(device.organization_id, device.id), &device)?;
+    let key = (device.organization_id, device.id);
+    let owner = DEVICES.get(tx, &key)?.and_then(|before| before.user_id);
+    if owner != device.user_id {
+        if let Some(before) = owner {
+            tx.delete(DEVICES_OF_USER, &(device.organization_id, before, device.id))?;
+        }
+        if let Some(user) = device.user_id {
+            tx.put(DEVICES_OF_USER, &(device.organization_id, user, device.id), &())?;
+        }
+    }
+    tx.put(DEVICES, &key, &device)?;
     tx.effect(Effect::Device(Box::new(device)));
     Ok(())
+}
+
+/// The user's devices, oldest first.
+pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<DeviceId>, Error> {
+    let mut found = Vec::new();
+    DEVICES_OF_USER.scan(from, KeyRange::prefix(&(organization, user)), Direction::Ascending, |(_, _, id), ()| {
+        found.push(id);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// Makes the device's token worthless with this commit.
@@ -61,6 +83,9 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     }
     tx.delete(ADDRESSES, &(device.organization_id, device.vpn_ip.to_bits()))?;
     tx.delete(HEARTBEATS, &key)?;
+    if let Some(user) = device.user_id {
+        tx.delete(DEVICES_OF_USER, &(device.organization_id, user, device.id))?;
+    }
     tx.delete(DEVICES, &key)?;
     tx.effect(Effect::DeviceGone(device.organization_id, device.id));
     tx.effect(Effect::Wake(device.id));

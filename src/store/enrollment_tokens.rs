@@ -1,8 +1,10 @@
+use std::ops::ControlFlow;
+
 use super::engine::{Direction, Read};
 use super::tables::{ENROLLMENT_TOKENS, ENROLLMENT_TOKENS_BY_HASH, KeyRange};
 use super::write::Tx;
 use crate::error::Error;
-use crate::ids::{EnrollmentTokenId, OrganizationId};
+use crate::ids::{EnrollmentTokenId, OrganizationId, UserId};
 use crate::model::enrollment::EnrollmentToken;
 
 pub fn get(
@@ -44,4 +46,16 @@ pub fn page(
     limit: usize,
 ) -> Result<(u64, Vec<EnrollmentToken>), Error> {
     ENROLLMENT_TOKENS.page(from, KeyRange::prefix(&organization), Direction::Descending, offset, limit)
+}
+
+/// The tokens whose devices belong to the user, oldest first.
+pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<EnrollmentToken>, Error> {
+    let mut found = Vec::new();
+    ENROLLMENT_TOKENS.scan(from, KeyRange::prefix(&organization), Direction::Ascending, |_, token| {
+        if token.user_id == Some(user) {
+            found.push(token);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }

@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use super::engine::{Direction, Engine, Read, Snapshot, Transaction};
-use super::tables::{KeyRange, META, SUPER_ADMINS, USERS};
+use super::tables::{DEVICES, DEVICES_OF_USER, KeyRange, META, SESSIONS, SESSIONS_OF_USER, SUPER_ADMINS, USERS};
 use super::{StoreError, idempotency};
 use crate::error::Error;
 use crate::model::role::RoleRef;
 use crate::model::user::UserStatus;
 
 /// The steps from version 1 on: the first leads to version 2. One that has been released is never changed.
-const MIGRATIONS: &[Migration] = &[list_super_admins];
+const MIGRATIONS: &[Migration] = &[list_super_admins, list_what_users_have];
 
 type Migration = fn(&mut Transaction) -> Result<(), Error>;
 
@@ -64,6 +64,21 @@ fn list_super_admins(transaction: &mut Transaction) -> Result<(), Error> {
         ControlFlow::Continue(())
     })?;
     found.iter().try_for_each(|key| SUPER_ADMINS.put(transaction, key, &()))
+}
+
+/// To a version that finds a user's sessions and devices without looking at all of them.
+fn list_what_users_have(transaction: &mut Transaction) -> Result<(), Error> {
+    let (mut sessions, mut devices) = (Vec::new(), Vec::new());
+    SESSIONS.scan(transaction, KeyRange::all(), Direction::Ascending, |id, session| {
+        sessions.push((session.organization_id, session.user_id, id));
+        ControlFlow::Continue(())
+    })?;
+    DEVICES.scan(transaction, KeyRange::all(), Direction::Ascending, |(organization, id), device| {
+        devices.extend(device.user_id.map(|user| (organization, user, id)));
+        ControlFlow::Continue(())
+    })?;
+    sessions.iter().try_for_each(|key| SESSIONS_OF_USER.put(transaction, key, &()))?;
+    devices.iter().try_for_each(|key| DEVICES_OF_USER.put(transaction, key, &()))
 }
 
 fn version(from: &impl Read) -> Result<Option<u64>, Error> {

@@ -9,6 +9,7 @@ pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod index;
+pub mod links;
 pub mod memory;
 mod migrate;
 pub mod organizations;

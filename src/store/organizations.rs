@@ -3,9 +3,10 @@ use std::ops::ControlFlow;
 
 use super::engine::{Direction, Read};
 use super::memory::Effect;
+use super::sessions;
 use super::tables::{
-    self, DEVICES, DEVICES_BY_TOKEN, ENROLLMENT_TOKENS, ENROLLMENT_TOKENS_BY_HASH, KeyRange, ORGANIZATIONS, SESSIONS,
-    SESSIONS_BY_FAMILY, SUPER_ADMINS, USERS, USERS_BY_EMAIL,
+    self, DEVICES, DEVICES_BY_TOKEN, ENROLLMENT_TOKENS, ENROLLMENT_TOKENS_BY_HASH, KeyRange, LINK_OF_USER, LINKS,
+    ORGANIZATIONS, SESSIONS_OF_USER, SUPER_ADMINS, USERS, USERS_BY_EMAIL,
 };
 use super::users::{folded, require_super_admin};
 use super::write::Tx;
@@ -44,8 +45,20 @@ pub fn put(tx: &mut Tx, organization: Organization) -> Result<(), Error> {
 /// Outcomes remembered for its people stay until they lapse, a day at most: they are sealed, and nobody is left to
 /// ask for them.
 pub fn delete(tx: &mut Tx, id: OrganizationId) -> Result<BTreeMap<&'static str, u64>, Error> {
-    let mut counts = delete_sessions(tx, id)?;
+    let mut counts = BTreeMap::new();
     // What leads to its rows from outside, while they still say what that is.
+    let mut open = Vec::new();
+    SESSIONS_OF_USER.scan(tx, KeyRange::prefix(&id), Direction::Ascending, |(.., session), ()| {
+        open.push(session);
+        ControlFlow::Continue(())
+    })?;
+    counts.insert("sessions", open.len() as u64);
+    for session in open {
+        sessions::delete(tx, session)?;
+    }
+    for hash in collect(tx, LINK_OF_USER, id, Some)? {
+        tx.delete(LINKS, &hash)?;
+    }
     for email in collect(tx, USERS, id, |user| Some(folded(&user.email)))? {
         tx.delete(USERS_BY_EMAIL, &email)?;
     }
@@ -63,22 +76,6 @@ pub fn delete(tx: &mut Tx, id: OrganizationId) -> Result<BTreeMap<&'static str, 
     }
     tx.effect(Effect::OrganizationGone(id));
     Ok(counts)
-}
-
-/// Sessions are found by their own ids alone, so all of the appliance's are looked at.
-fn delete_sessions(tx: &mut Tx, organization: OrganizationId) -> Result<BTreeMap<&'static str, u64>, Error> {
-    let mut found = Vec::new();
-    SESSIONS.scan(tx, KeyRange::all(), Direction::Ascending, |id, session| {
-        if session.organization_id == organization {
-            found.push((id, session.family_hash));
-        }
-        ControlFlow::Continue(())
-    })?;
-    for (id, family_hash) in &found {
-        tx.delete(SESSIONS, id)?;
-        tx.delete(SESSIONS_BY_FAMILY, family_hash)?;
-    }
-    Ok(BTreeMap::from([(SESSIONS.name, found.len() as u64)]))
 }
 
 /// What `pick` takes from each of the organization's rows.
@@ -110,6 +107,7 @@ mod tests {
     use crate::model::device::{Compliance, Device, Platform, Status};
     use crate::model::enrollment::EnrollmentToken;
     use crate::model::group::Group;
+    use crate::model::link::{Link, Purpose};
     use crate::model::organization::{OrganizationSettings, Tier};
     use crate::model::role::{CustomRole, Permissions, RoleRef};
     use crate::model::session::Session;
@@ -118,7 +116,7 @@ mod tests {
     use crate::store::engine::faults::Disk;
     use crate::store::engine::{Engine, Options};
     use crate::store::write::{Audited, Stamp};
-    use crate::store::{Store, commands, devices, enrollment_tokens, groups, memory, roles, sessions, users};
+    use crate::store::{Store, commands, devices, enrollment_tokens, groups, links, memory, roles, sessions, users};
 
     const NOW: Time = Time::from_unix(1_800_000_000);
     /// What belongs to the appliance, and not to an organization.
@@ -283,6 +281,15 @@ mod tests {
                 created_at: now,
             };
             enrollment_tokens::insert(tx, &token)?;
+            let link = Link {
+                organization_id: id,
+                user_id: mover.id,
+                purpose: Purpose::Reset,
+                token_hash: hash(5),
+                created_at: now,
+                expires_at: now,
+            };
+            links::put(tx, &link)?;
             let made = (id, root.id, device.id);
             devices::insert(tx, device)?;
             Ok(Audited::new(made, AuditEvent::new("organization.create").of(id)))

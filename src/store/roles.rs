@@ -32,6 +32,14 @@ pub fn permissions(from: &impl Read, organization: OrganizationId, role: RoleRef
     }
 }
 
+/// What the role is called; empty for one that is gone.
+pub fn name(from: &impl Read, organization: OrganizationId, role: RoleRef) -> Result<String, Error> {
+    match role {
+        RoleRef::BuiltIn(role) => Ok(role.as_str().into()),
+        RoleRef::Custom(id) => Ok(get(from, organization, id)?.map_or(String::new(), |role| role.name)),
+    }
+}
+
 /// Stores a role, new or changed; a conflict when its name is taken, or when it would be one too many.
 pub fn put(tx: &mut Tx, role: CustomRole) -> Result<(), Error> {
     let (organization, name) = (role.organization_id, folded(&role.name));

@@ -14,6 +14,7 @@ use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
 use crate::model::group::Group;
+use crate::model::link::Link;
 use crate::model::organization::Organization;
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
@@ -47,8 +48,14 @@ pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
+pub const SESSIONS_OF_USER: Table<(OrganizationId, UserId, SessionId), ()> = Table::new("sessions_of_user");
+/// By the hash of its secret.
+pub const LINKS: Table<[u8; 32], Link> = Table::new("links");
+/// The one link that a user may have.
+pub const LINK_OF_USER: Table<(OrganizationId, UserId), [u8; 32]> = Table::new("link_of_user");
 pub const DEVICES: Table<(OrganizationId, DeviceId), Device> = Table::new("devices");
 pub const DEVICES_BY_TOKEN: Table<[u8; 32], (OrganizationId, DeviceId)> = Table::new("devices_by_token");
+pub const DEVICES_OF_USER: Table<(OrganizationId, UserId, DeviceId), ()> = Table::new("devices_of_user");
 /// Addresses of the organization's pool that are in use.
 pub const ADDRESSES: Table<(OrganizationId, u32), DeviceId> = Table::new("addresses");
 /// When each device was last seen, in Unix seconds. Written in bulk, seconds apart.
@@ -87,8 +94,12 @@ pub const ALL: &[Described] = &[
     SIGNING_KEYS.described(),
     SESSIONS.described(),
     SESSIONS_BY_FAMILY.described(),
+    SESSIONS_OF_USER.described(),
+    LINKS.described(),
+    LINK_OF_USER.described(),
     DEVICES.described(),
     DEVICES_BY_TOKEN.described(),
+    DEVICES_OF_USER.described(),
     ADDRESSES.described(),
     HEARTBEATS.described(),
     COMMANDS.described(),

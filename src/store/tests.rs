@@ -1,6 +1,7 @@
 //! The store as a whole: what was acknowledged is there, what was refused is not, and memory agrees with the tables.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -9,13 +10,14 @@ use super::audit::AuditEvent;
 use super::engine::faults::Disk;
 use super::engine::{Engine, Options};
 use super::idempotency::Idempotency;
-use super::tables::META;
+use super::tables::{META, SESSIONS_OF_USER};
 use super::write::{Audited, Stamp};
-use super::{Store, audit, memory, organizations};
+use super::{Store, audit, memory, organizations, sessions};
 use crate::clock::{ManualClock, Time};
 use crate::error::Error;
 use crate::ids::{Ids, OrganizationId};
 use crate::model::organization::{Organization, OrganizationSettings, Tier};
+use crate::model::session::Session;
 
 const NOW: Time = Time::from_unix(1_800_000_000);
 
@@ -136,4 +138,34 @@ async fn a_disk_that_fills_up_acknowledges_nothing_more_and_loses_nothing() {
     failed.wait_for(|failed| *failed).await.unwrap();
     let store = open(&Disk::holding(disk.bytes()));
     assert_eq!(META.get(&store.snapshot().unwrap(), &"before".into()), Ok(Some(1)));
+}
+
+#[tokio::test]
+async fn a_file_of_the_first_schema_knows_whose_sessions_there_are() {
+    let disk = Disk::holding(Vec::new());
+    let store = open(&disk);
+    let owner = organization(&store).await;
+    let change = move |tx: &mut super::write::Tx| {
+        let session = Session {
+            id: tx.new_id(),
+            user_id: tx.new_id(),
+            organization_id: owner,
+            family_hash: [1; 32],
+            refresh_hash: [2; 32],
+            source_ip: Ipv4Addr::LOCALHOST.into(),
+            user_agent: None,
+            created_at: tx.now(),
+            last_used_at: tx.now(),
+            expires_at: tx.now(),
+        };
+        let ids = (session.user_id, session.id);
+        sessions::put(tx, session)?;
+        tx.delete(SESSIONS_OF_USER, &(owner, ids.0, ids.1))?;
+        tx.put(META, &"schema_version".into(), &1)?;
+        Ok(Audited::new(ids, AuditEvent::new("test.set")))
+    };
+    let (user, session) = store.write(stamp(owner), change).await.unwrap();
+    store.close();
+    let store = open(&disk);
+    assert_eq!(sessions::of_user(&store.snapshot().unwrap(), owner, user), Ok(vec![session]));
 }

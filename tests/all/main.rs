@@ -9,3 +9,4 @@ mod requests;
 mod roles;
 mod server;
 mod structure;
+mod users;

@@ -35,6 +35,13 @@ async fn an_organization_is_its_admins_and_its_tier_is_the_appliances() {
     let again = json!({"name": "Copy", "admin": {"name": "A", "email": "ADMIN@umbrella.example"}});
     server.post("/organizations", &root, again).await.expect(409);
 
+    let pending = json!({"name": "Initech", "admin": {"name": "A", "email": "a@initech.example"}});
+    let pending = server.post("/organizations", &root, pending).await.expect(201);
+    assert_eq!(pending["admin"]["status"], "pending");
+    let accept = json!({"token": pending["admin"]["invitation"]["token"], "password": PASSWORD});
+    server.send(server.request(Method::POST, "/auth/links/accept").json(&accept)).await.expect(204);
+    log_in(&server, "a@initech.example").await;
+
     let admin = log_in(&server, &text(&other["admin"]["email"])).await;
     let own = server.get("/organization", &admin).await;
     let tag = own.header("etag").to_owned();
@@ -56,7 +63,7 @@ async fn an_organization_is_its_admins_and_its_tier_is_the_appliances() {
     assert_eq!(server.get("/auth/me", &admin).await.header("x-ratelimit-limit"), "10000");
     server.enroll(&admin, "laptop").await;
     let all = server.get("/organizations", &root).await.expect(200);
-    assert_eq!((&all["total"], &all["data"][1]["name"]), (&json!(2), &json!("Umbrella SE")));
+    assert_eq!((&all["total"], &all["data"][1]["name"]), (&json!(3), &json!("Umbrella SE")));
     assert_eq!((&all["data"][1]["user_count"], &all["data"][1]["device_count"]), (&json!(1), &json!(1)));
     for log in [&admin, &root] {
         let log = server.get("/audit-logs?action=organization.update&page_size=1", log).await.expect(200);
@@ -76,6 +83,8 @@ async fn a_deleted_organization_is_gone_for_good_and_every_key_to_it_with_it() {
     let (device, device_token) = server.enroll(&session, "laptop").await;
     let token = server.post("/enrollment-tokens", &session, json!({"name": "kiosks"})).await.expect(201);
     server.post("/groups", &session, json!({"name": "Sales", "members": [other["admin"]["id"]]})).await.expect(201);
+    let invited = json!({"name": "Invited", "email": "invited@umbrella.example", "role": "user"});
+    let invited = server.post("/users", &session, invited).await.expect(201);
     server.delete(&format!("/organizations/{own}"), &root).await.expect(409);
 
     // The device waits for a command; the deletion ends its wait.
@@ -96,6 +105,8 @@ async fn a_deleted_organization_is_gone_for_good_and_every_key_to_it_with_it() {
     server.post(&checkin, &device_token, json!({})).await.expect(401);
     let body = json!({"device_name": "late", "platform": "linux", "agent_version": "1"});
     server.post("/devices/enroll", &text(&token["token"]), body).await.expect(401);
+    let accept = json!({"token": invited["invitation"]["token"], "password": PASSWORD});
+    server.send(server.request(Method::POST, "/auth/links/accept").json(&accept)).await.expect(401);
     let server = server.crash_and_restart().await;
     let log_in = json!({"email": email, "password": PASSWORD});
     server.send(server.request(Method::POST, "/auth/login").json(&log_in)).await.expect(401);
@@ -103,7 +114,7 @@ async fn a_deleted_organization_is_gone_for_good_and_every_key_to_it_with_it() {
     let log = server.get("/audit-logs?action=organization.delete", &root).await.expect(200);
     let details = &log["data"][0]["details"];
     assert_eq!((&log["data"][0]["resource"]["id"], &log["total"]), (&json!(id), &json!(1)));
-    assert_eq!((&details["users"], &details["devices"], &details["groups"]), (&json!(1), &json!(1), &json!(1)));
+    assert_eq!((&details["users"], &details["devices"], &details["groups"]), (&json!(2), &json!(1), &json!(1)));
     // The e-mail is free again.
     let again = found(&server, &root, "Umbrella").await;
     assert_ne!(again["id"], json!(id));
@@ -137,6 +148,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         ("POST", "/devices/{id}/commands/{cid}/result") => json!({"status": "succeeded"}),
         ("PUT", "/groups/{id}") => json!({"name": "Stolen"}),
         ("PUT", "/groups/{id}/members") => json!({"members": []}),
+        ("PUT", "/users/{id}") => json!({"name": "x", "email": "x@umbrella.example", "role": "user"}),
         ("PUT", "/roles/{id}") => json!({"name": "Stolen", "permissions": []}),
         _ => json!({}),
     };

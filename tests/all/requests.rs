@@ -10,7 +10,7 @@ async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
     let server = Server::start_with(&[("ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE", "1000")]).await;
     let document = server.send(server.request(Method::GET, "/openapi.json")).await.expect(200);
     assert_eq!(document["openapi"], "3.1.0");
-    let public = ["/health", "/setup", "/openapi.json", "/auth/login", "/auth/refresh"];
+    let public = ["/health", "/setup", "/openapi.json", "/auth/login", "/auth/refresh", "/auth/links/accept"];
     let mut walked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         let path = path.strip_prefix("/api/v1").unwrap();

@@ -19,6 +19,9 @@ pub struct UserFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub email: Arc<str>,
+    /// Name and e-mail in the form for comparison.
+    pub name_key: Arc<str>,
+    pub email_key: Arc<str>,
     pub role: RoleRef,
     pub status: UserStatus,
 }
@@ -112,6 +115,10 @@ impl Directory {
         }
     }
 
+    pub fn is_member(&self, group: GroupId, user: UserId) -> bool {
+        self.members.get(&group).is_some_and(|members| members.contains(&user))
+    }
+
     pub fn group(&self, id: GroupId) -> Option<&GroupFacts> {
         self.groups.get(&id)
     }
@@ -168,6 +175,8 @@ impl Directory {
                 let facts = UserFacts {
                     id: user.id,
                     organization_id: user.organization_id,
+                    name_key: folded(&user.name).into(),
+                    email_key: folded(&user.email).into(),
                     name: user.name.into(),
                     email: user.email.into(),
                     role: user.role,
