@@ -8,12 +8,15 @@ mod commands;
 mod devices;
 mod effective_policy;
 mod enrollment_tokens;
+mod groups;
 mod health;
 mod mfa;
+mod organizations;
 mod paging;
 mod policies;
 mod preview;
 mod qr;
+mod roles;
 mod setup;
 mod stats;
 mod user_import;
@@ -38,6 +41,9 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        groups::routes(),
+        roles::routes(),
+        organizations::routes(),
         users::routes(),
         user_import::routes(),
     ]

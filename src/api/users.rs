@@ -138,12 +138,12 @@ impl LinkView {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct NewUserView {
+pub(super) struct NewUserView {
     #[serde(flatten)]
-    user: UserView,
+    pub user: UserView,
     /// For a user who has no password yet.
     #[serde(skip_serializing_if = "Option::is_none")]
-    invitation: Option<LinkView>,
+    pub invitation: Option<LinkView>,
 }
 
 async fn create(

@@ -10,8 +10,8 @@ use crate::ids::DeviceId;
 use crate::model::command::{Command, CommandStatus};
 use crate::model::device::{Device, Posture, Status};
 use crate::store::audit::AuditEvent;
-use crate::store::commands;
 use crate::store::write::{Audited, Unaudited};
+use crate::store::{commands, devices};
 
 /// What a device reports; members it leaves out stay as they are.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +58,11 @@ impl Services {
         let before = memory.fingerprint(me.organization_id, id);
         let mut waiter = memory.wait_for(me.organization_id, id, before);
         let (open, fingerprint) = loop {
-            let open = commands::open(&self.store.snapshot()?, me.organization_id, id)?;
+            let snapshot = self.store.snapshot()?;
+            // It may have been deleted while it waited.
+            devices::get(&snapshot, me.organization_id, id)?.ok_or_else(Error::unauthenticated)?;
+            let open = commands::open(&snapshot, me.organization_id, id)?;
+            drop(snapshot);
             let fingerprint = memory.fingerprint(me.organization_id, id);
             let is_new = open.iter().any(|command| command.status == CommandStatus::Pending)
                 || fingerprint != before

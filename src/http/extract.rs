@@ -52,7 +52,7 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(UserId, DeviceId, SessionId, EnrollmentTokenId, ApiKeyId, PolicyId);
+path_ids!(UserId, GroupId, RoleId, OrganizationId, ApiKeyId, SessionId, DeviceId, EnrollmentTokenId, PolicyId);
 
 impl PathParameters for (ids::PolicyId, u64) {
     fn parse(values: &[String]) -> Option<Self> {

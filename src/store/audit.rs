@@ -86,6 +86,10 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
             None => return Err(Error::Internal("an audit entry before there is an organization".into())),
         },
     };
+    // Whoever asks may be of an organization that was deleted a moment ago: nothing of it comes back.
+    if !ORGANIZATIONS.contains(tx, &organization_id)? {
+        return Err(Error::unauthenticated());
+    }
     let head = tx.get(AUDIT_HEADS, &organization_id)?.unwrap_or_default();
     let stamp = tx.stamp().clone();
     let mut entry = AuditEntry {

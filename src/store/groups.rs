@@ -3,12 +3,15 @@ use std::ops::ControlFlow;
 use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
-use super::tables::{GROUPS, GROUPS_BY_NAME, GROUPS_OF_USER, KeyRange, MEMBERS};
+use super::tables::{GROUPS, GROUPS_BY_NAME, GROUPS_BY_PARENT, GROUPS_OF_USER, KeyRange, MEMBERS};
 use super::users::folded;
 use super::write::Tx;
 use crate::error::Error;
 use crate::ids::{GroupId, OrganizationId, UserId};
 use crate::model::group::Group;
+
+/// Groups that an organization may have.
+const MOST: u64 = 10_000;
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: GroupId) -> Result<Option<Group>, Error> {
     GROUPS.get(from, &(organization, id))
@@ -21,18 +24,30 @@ pub fn by_name(from: &impl Read, organization: OrganizationId, name: &str) -> Re
     }
 }
 
-/// Stores a group, new or changed; a conflict when its name is taken.
+/// Stores a group, new or changed; a conflict when its name is taken, or when it would be one too many.
 pub fn put(tx: &mut Tx, group: Group) -> Result<(), Error> {
     let (organization, name) = (group.organization_id, folded(&group.name));
     let before = get(tx, organization, group.id)?;
     if before.is_none() {
         tx.require_space()?;
+        if GROUPS_BY_NAME.page(tx, KeyRange::prefix(&organization), Direction::Ascending, 0, 0)?.0 >= MOST {
+            return Err(Error::Conflict(format!("an organization has at most {MOST} groups")));
+        }
     }
     if GROUPS_BY_NAME.get(tx, &(organization, name.clone()))?.is_some_and(|id| id != group.id) {
         return Err(Error::Conflict(format!("there is a group {:?} already", group.name)));
     }
     let assigned = before.as_ref().and_then(|group| group.policy_id);
     assignments::follow(tx, organization, Assignee::Group(group.id), assigned, group.policy_id)?;
+    let around = before.as_ref().and_then(|group| group.parent_id);
+    if around != group.parent_id {
+        if let Some(around) = around {
+            tx.delete(GROUPS_BY_PARENT, &(organization, around, group.id))?;
+        }
+        if let Some(around) = group.parent_id {
+            tx.put(GROUPS_BY_PARENT, &(organization, around, group.id), &())?;
+        }
+    }
     if let Some(old) = before.map(|group| folded(&group.name)).filter(|old| *old != name) {
         tx.delete(GROUPS_BY_NAME, &(organization, old))?;
     }
@@ -42,16 +57,30 @@ pub fn put(tx: &mut Tx, group: Group) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes the group; whoever was in it no longer is.
+/// Removes the group; whoever was in it no longer is. Those within it go, or move, before it.
 pub fn delete(tx: &mut Tx, group: &Group) -> Result<(), Error> {
     for user in members(tx, group.organization_id, group.id)? {
         leave(tx, group.organization_id, group.id, user)?;
+    }
+    if let Some(around) = group.parent_id {
+        tx.delete(GROUPS_BY_PARENT, &(group.organization_id, around, group.id))?;
     }
     tx.delete(GROUPS_BY_NAME, &(group.organization_id, folded(&group.name)))?;
     assignments::follow(tx, group.organization_id, Assignee::Group(group.id), group.policy_id, None)?;
     tx.delete(GROUPS, &(group.organization_id, group.id))?;
     tx.effect(Effect::GroupGone(group.id));
     Ok(())
+}
+
+/// The groups directly within the group, oldest first.
+pub fn children(from: &impl Read, organization: OrganizationId, group: GroupId) -> Result<Vec<GroupId>, Error> {
+    let mut found = Vec::new();
+    let range = KeyRange::prefix(&(organization, group));
+    GROUPS_BY_PARENT.scan(from, range, Direction::Ascending, |(_, _, child), ()| {
+        found.push(child);
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
 }
 
 /// Who is in the group directly, oldest first.

@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::ids::{OrganizationId, RoleId};
 use crate::model::role::{CustomRole, Permissions, Role, RoleRef};
 
+/// Roles of its own that an organization may have.
+const MOST: u64 = 1000;
+
 pub fn get(from: &impl Read, organization: OrganizationId, id: RoleId) -> Result<Option<CustomRole>, Error> {
     ROLES.get(from, &(organization, id))
 }
@@ -29,12 +32,15 @@ pub fn permissions(from: &impl Read, organization: OrganizationId, role: RoleRef
     }
 }
 
-/// Stores a role, new or changed; a conflict when its name is taken.
+/// Stores a role, new or changed; a conflict when its name is taken, or when it would be one too many.
 pub fn put(tx: &mut Tx, role: CustomRole) -> Result<(), Error> {
     let (organization, name) = (role.organization_id, folded(&role.name));
     let before = get(tx, organization, role.id)?;
     if before.is_none() {
         tx.require_space()?;
+        if ROLES.page(tx, KeyRange::prefix(&organization), Direction::Ascending, 0, 0)?.0 >= MOST {
+            return Err(Error::Conflict(format!("an organization has at most {MOST} roles of its own")));
+        }
     }
     let taken = ROLES_BY_NAME.get(tx, &(organization, name.clone()))?.is_some_and(|id| id != role.id);
     if taken || Role::ALL.iter().any(|built_in| folded(built_in.as_str()) == name) {
@@ -74,7 +80,7 @@ pub fn holders(from: &impl Read, organization: OrganizationId, id: RoleId) -> Re
     Ok(count)
 }
 
-/// All of the organization's own roles, oldest first: their number is bounded where they are made.
+/// All of the organization's own roles, oldest first.
 pub fn all(from: &impl Read, organization: OrganizationId) -> Result<Vec<CustomRole>, Error> {
     let mut found = Vec::new();
     ROLES.scan(from, KeyRange::prefix(&organization), Direction::Ascending, |_, role| {

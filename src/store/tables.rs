@@ -45,6 +45,8 @@ pub const ROLES_BY_NAME: Table<(OrganizationId, String), RoleId> = Table::new("r
 pub const GROUPS: Table<(OrganizationId, GroupId), Group> = Table::new("groups");
 /// By the name in its form for comparison.
 pub const GROUPS_BY_NAME: Table<(OrganizationId, String), GroupId> = Table::new("groups_by_name");
+/// The groups directly within a group.
+pub const GROUPS_BY_PARENT: Table<(OrganizationId, GroupId, GroupId), ()> = Table::new("groups_by_parent");
 /// Who is in a group directly.
 pub const MEMBERS: Table<(OrganizationId, GroupId, UserId), ()> = Table::new("members");
 pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::new("groups_of_user");
@@ -89,6 +91,59 @@ pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
 /// Outcomes by the time at which they are forgotten, in Unix seconds.
 pub const OUTCOMES_BY_EXPIRY: Table<(u64, [u8; 32]), ()> = Table::new("outcomes_by_expiry");
 
+/// Every table above, for what concerns them all; a test holds this list against them.
+pub const ALL: &[Described] = &[
+    META.described(),
+    SECRETS.described(),
+    ORGANIZATIONS.described(),
+    USERS.described(),
+    USERS_BY_EMAIL.described(),
+    USERS_BY_ROLE.described(),
+    SUPER_ADMINS.described(),
+    ROLES.described(),
+    ROLES_BY_NAME.described(),
+    GROUPS.described(),
+    GROUPS_BY_NAME.described(),
+    GROUPS_BY_PARENT.described(),
+    MEMBERS.described(),
+    GROUPS_OF_USER.described(),
+    POLICIES.described(),
+    POLICIES_BY_NAME.described(),
+    POLICIES_BY_BASE.described(),
+    POLICY_VERSIONS.described(),
+    SIGNING_KEYS.described(),
+    SESSIONS.described(),
+    SESSIONS_BY_FAMILY.described(),
+    SESSIONS_OF_USER.described(),
+    LINKS.described(),
+    LINK_OF_USER.described(),
+    API_KEYS.described(),
+    API_KEY_USES.described(),
+    DEVICES.described(),
+    DEVICES_BY_TOKEN.described(),
+    DEVICES_OF_USER.described(),
+    ADDRESSES.described(),
+    HEARTBEATS.described(),
+    COMMANDS.described(),
+    OPEN_COMMANDS.described(),
+    ASSIGNMENTS.described(),
+    WIPE_INTENTS.described(),
+    ENROLLMENT_TOKENS.described(),
+    ENROLLMENT_TOKENS_BY_HASH.described(),
+    AUDIT.described(),
+    AUDIT_HEADS.described(),
+    OUTCOMES.described(),
+    OUTCOMES_BY_EXPIRY.described(),
+];
+
+/// A table without its types.
+#[derive(Clone, Copy, Debug)]
+pub struct Described {
+    pub name: &'static str,
+    /// Its keys begin with the organization that the row belongs to.
+    pub of_organization: bool,
+}
+
 /// A table with keys `K` in the order of their bytes and self-describing records `V`.
 pub struct Table<K, V> {
     pub name: &'static str,
@@ -106,6 +161,10 @@ impl<K, V> Copy for Table<K, V> {}
 impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
     const fn new(name: &'static str) -> Self {
         Self { name, types: PhantomData }
+    }
+
+    const fn described(self) -> Described {
+        Described { name: self.name, of_organization: K::OF_ORGANIZATION }
     }
 
     pub fn get(self, from: &impl Read, key: &K) -> Result<Option<V>, Error> {
@@ -210,6 +269,10 @@ impl KeyRange {
         Self { from: Bound::Included(first.bytes()), to: Bound::Included(last.bytes()) }
     }
 
+    pub(super) fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (as_slice(&self.from), as_slice(&self.to))
+    }
+
     /// This range without what comes up to and including `key`.
     pub fn after(self, key: &impl Key) -> Self {
         Self { from: Bound::Excluded(key.bytes()), ..self }
@@ -222,6 +285,9 @@ fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
 
 /// A value that is stored as bytes in the order of the value itself.
 pub trait Key: Sized {
+    /// Its bytes begin with those of an organization.
+    const OF_ORGANIZATION: bool = false;
+
     fn write(&self, to: &mut Vec<u8>);
     /// Takes its bytes off the front; `None` when they are not of this type.
     fn read(from: &mut &[u8]) -> Option<Self>;
@@ -239,8 +305,10 @@ pub trait Key: Sized {
 }
 
 macro_rules! id_keys {
-    ($($id:ty),+) => {$(
+    ($of_organization:literal: $($id:ty),+) => {$(
         impl Key for $id {
+            const OF_ORGANIZATION: bool = $of_organization;
+
             fn write(&self, to: &mut Vec<u8>) {
                 to.extend_from_slice(self.as_bytes());
             }
@@ -252,8 +320,8 @@ macro_rules! id_keys {
     )+};
 }
 
-id_keys!(OrganizationId, UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
-id_keys!(ApiKeyId);
+id_keys!(true: OrganizationId);
+id_keys!(false: UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId, ApiKeyId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;
@@ -309,6 +377,8 @@ impl Key for String {
 }
 
 impl<A: Key, B: Key> Key for (A, B) {
+    const OF_ORGANIZATION: bool = A::OF_ORGANIZATION;
+
     fn write(&self, to: &mut Vec<u8>) {
         self.0.write(to);
         self.1.write(to);
@@ -320,6 +390,8 @@ impl<A: Key, B: Key> Key for (A, B) {
 }
 
 impl<A: Key, B: Key, C: Key> Key for (A, B, C) {
+    const OF_ORGANIZATION: bool = A::OF_ORGANIZATION;
+
     fn write(&self, to: &mut Vec<u8>) {
         self.0.write(to);
         self.1.write(to);

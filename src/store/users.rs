@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use unicode_normalization::UnicodeNormalization;
@@ -5,15 +6,30 @@ use unicode_normalization::UnicodeNormalization;
 use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
+use super::roles::permissions;
 use super::tables::{KeyRange, SUPER_ADMINS, USERS, USERS_BY_EMAIL, USERS_BY_ROLE};
 use super::write::Tx;
 use crate::error::Error;
 use crate::ids::{OrganizationId, UserId};
-use crate::model::role::RoleRef;
+use crate::model::role::{Permissions, RoleRef};
 use crate::model::user::{User, UserStatus};
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<Option<User>, Error> {
     USERS.get(from, &(organization, id))
+}
+
+pub fn exists(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<bool, Error> {
+    USERS.contains(from, &(organization, id))
+}
+
+/// What any of the organization's users may do.
+pub fn permissions_held(from: &impl Read, organization: OrganizationId) -> Result<Permissions, Error> {
+    let mut roles = HashSet::new();
+    USERS.scan(from, KeyRange::prefix(&organization), Direction::Ascending, |_, user| {
+        roles.insert(user.role);
+        ControlFlow::Continue(())
+    })?;
+    roles.into_iter().try_fold(Permissions::NONE, |held, role| Ok(held | permissions(from, organization, role)?))
 }
 
 pub fn by_email(from: &impl Read, email: &str) -> Result<Option<User>, Error> {
@@ -106,7 +122,12 @@ fn leave_role(tx: &mut Tx, user: &User) -> Result<(), Error> {
 /// Whatever takes an active super admin away comes through here, so no way of doing it can take the last.
 fn leave_super_admins(tx: &mut Tx, key: &(OrganizationId, UserId)) -> Result<(), Error> {
     tx.delete(SUPER_ADMINS, key)?;
-    if has_super_admin(tx)? {
+    require_super_admin(tx)
+}
+
+/// A conflict when no active super admin is left.
+pub(super) fn require_super_admin(from: &impl Read) -> Result<(), Error> {
+    if has_super_admin(from)? {
         return Ok(());
     }
     Err(Error::Conflict("this is the last active super admin: make another one first".into()))

@@ -19,7 +19,7 @@ use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
 use super::index::Judgement;
 use super::memory::{Effect, Memory};
-use super::tables::{Key, Table};
+use super::tables::{Key, KeyRange, Table};
 use super::{audit, idempotency};
 use crate::clock::Time;
 use crate::error::Error;
@@ -181,6 +181,13 @@ impl Tx<'_> {
     /// To be told of each change of the table of addresses.
     pub(super) fn addresses(&mut self) -> &mut Addresses {
         self.addresses
+    }
+
+    /// Removes the rows of `range`; tells how many there were.
+    pub(super) fn delete_range(&mut self, table: &'static str, range: &KeyRange) -> Result<u64, Error> {
+        self.wrote = true;
+        let (from, to) = range.bounds();
+        Ok(self.transaction.delete_range(table, from, to)?)
     }
 
     /// What memory learns once this is committed.

@@ -1,6 +1,7 @@
 //! Writing.
 
 use std::cell::RefCell;
+use std::ops::Bound;
 
 use redb::{Database, StorageError, WriteTransaction};
 
@@ -41,6 +42,25 @@ impl Transaction {
     pub fn delete(&mut self, table: &'static str, key: &[u8]) -> Result<bool, EngineError> {
         self.changed = true;
         self.with_table(table, |table| Ok(guarded(|| table.remove(key).map(|old| old.is_some()))?))
+    }
+
+    /// Removes every row between the bounds; tells how many there were.
+    pub fn delete_range(
+        &mut self,
+        table: &'static str,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<u64, EngineError> {
+        self.changed = true;
+        self.with_table(table, |table| {
+            let mut count = 0;
+            let gone = |_: &[u8], _: &[u8]| {
+                count += 1;
+                false
+            };
+            guarded(|| table.retain_in::<&[u8], _>((from, to), gone))?;
+            Ok(count)
+        })
     }
 
     /// Returns once everything is on disk. After an error nobody knows whether it is: the next start tells. Without a

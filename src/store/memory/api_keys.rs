@@ -58,6 +58,13 @@ pub(super) struct ApiKeys {
 }
 
 impl ApiKeys {
+    /// Drops all of the organization's.
+    pub fn forget(&mut self, organization: OrganizationId) {
+        self.keys.retain(|_, key| key.organization_id != organization);
+        let Self { keys, by_hash } = self;
+        by_hash.retain(|_, id| keys.contains_key(id));
+    }
+
     pub fn get(&self, id: ApiKeyId) -> Option<&ApiKeyFacts> {
         self.keys.get(&id)
     }

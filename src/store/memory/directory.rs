@@ -1,6 +1,6 @@
 //! Who may sign in, as what, and who belongs with whom.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ use crate::model::user::UserStatus;
 use crate::store::resolution::{MAX_DEPTH, Policies, PolicyFacts};
 use crate::store::users::folded;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct OrganizationFacts {
     tier: Tier,
     require_mfa_since: Option<Time>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserFacts {
     pub id: UserId,
     pub organization_id: OrganizationId,
@@ -37,14 +37,14 @@ pub struct UserFacts {
     pub mfa_enabled: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RoleFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
     pub permissions: Permissions,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GroupFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
@@ -54,19 +54,22 @@ pub struct GroupFacts {
     pub order: Arc<str>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SessionFacts {
     pub user_id: UserId,
     pub expires_at: Time,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Directory {
     organizations: HashMap<OrganizationId, OrganizationFacts>,
     users: HashMap<UserId, UserFacts>,
     users_by_organization: HashMap<OrganizationId, BTreeSet<UserId>>,
+    holders: HashMap<(OrganizationId, RoleRef), u64>,
     roles: HashMap<RoleId, RoleFacts>,
     groups: HashMap<GroupId, GroupFacts>,
+    /// By the name in its form for comparison.
+    groups_by_organization: HashMap<OrganizationId, BTreeMap<String, GroupId>>,
     members: HashMap<GroupId, BTreeSet<UserId>>,
     groups_by_user: HashMap<UserId, BTreeSet<GroupId>>,
     sessions: HashMap<SessionId, SessionFacts>,
@@ -103,6 +106,15 @@ impl Directory {
     pub fn users_of(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &UserFacts> {
         let ids = self.users_by_organization.get(&organization).into_iter().flatten();
         ids.filter_map(|id| self.users.get(id))
+    }
+
+    pub fn user_count(&self, organization: OrganizationId) -> u64 {
+        self.users_by_organization.get(&organization).map_or(0, |users| users.len() as u64)
+    }
+
+    /// How many of the organization's users have the role.
+    pub fn holders(&self, organization: OrganizationId, role: RoleRef) -> u64 {
+        self.holders.get(&(organization, role)).copied().unwrap_or(0)
     }
 
     pub fn role(&self, id: RoleId) -> Option<&RoleFacts> {
@@ -142,9 +154,22 @@ impl Directory {
         self.groups.keys().copied().filter(is_within).collect()
     }
 
+    /// The organization's groups by name, each with the name in its form for comparison.
+    pub fn groups_by_name(
+        &self,
+        organization: OrganizationId,
+    ) -> impl DoubleEndedIterator<Item = (&str, GroupId, &GroupFacts)> {
+        let groups = self.groups_by_organization.get(&organization).into_iter().flatten();
+        groups.filter_map(|(name, id)| self.groups.get(id).map(|facts| (name.as_str(), *id, facts)))
+    }
+
     /// Who is in the group directly, oldest first.
     pub fn members(&self, group: GroupId) -> impl Iterator<Item = UserId> {
         self.members.get(&group).into_iter().flatten().copied()
+    }
+
+    pub fn member_count(&self, group: GroupId) -> u64 {
+        self.members.get(&group).map_or(0, |members| members.len() as u64)
     }
 
     /// The groups that the user is in directly, oldest first.
@@ -247,6 +272,7 @@ impl Directory {
                     None => self.default_policies.remove(&id),
                 };
             }
+            Effect::OrganizationGone(organization) => self.forget(organization),
             Effect::User(user) => {
                 insert(&mut self.users_by_organization, user.organization_id, user.id);
                 let facts = UserFacts {
@@ -261,11 +287,15 @@ impl Directory {
                     status: user.status,
                     policy: user.policy_id,
                 };
-                self.users.insert(user.id, facts);
+                *self.holders.entry((user.organization_id, user.role)).or_default() += 1;
+                if let Some(before) = self.users.insert(user.id, facts) {
+                    self.release(before.organization_id, before.role);
+                }
             }
             Effect::UserGone(user) => {
                 if let Some(facts) = self.users.remove(&user) {
                     remove(&mut self.users_by_organization, facts.organization_id, user);
+                    self.release(facts.organization_id, facts.role);
                 }
             }
             Effect::Role(role) => {
@@ -277,17 +307,24 @@ impl Directory {
                 self.roles.remove(&role);
             }
             Effect::Group(group) => {
+                let names = self.groups_by_organization.entry(group.organization_id).or_default();
+                let order: Arc<str> = folded(&group.name).into();
+                names.insert(order.to_string(), group.id);
                 let facts = GroupFacts {
                     organization_id: group.organization_id,
-                    order: folded(&group.name).into(),
+                    order,
                     name: group.name.into(),
                     parent: group.parent_id,
                     policy: group.policy_id,
                 };
-                self.groups.insert(group.id, facts);
+                if let Some(before) = self.groups.insert(group.id, facts) {
+                    self.forget_name(group.id, &before);
+                }
             }
             Effect::GroupGone(group) => {
-                self.groups.remove(&group);
+                if let Some(before) = self.groups.remove(&group) {
+                    self.forget_name(group, &before);
+                }
             }
             Effect::Policy(policy) => self.policies.put(policy.id, PolicyFacts::of(&policy)),
             Effect::PolicyGone(policy) => self.policies.remove(policy),
@@ -314,6 +351,52 @@ impl Directory {
             Effect::SigningKeys(keys) => self.signing_keys = keys,
             Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) | Effect::TimePassed(_) => {}
         }
+    }
+}
+
+impl Directory {
+    fn release(&mut self, organization: OrganizationId, role: RoleRef) {
+        if let Some(count) = self.holders.get_mut(&(organization, role)) {
+            *count -= 1;
+            if *count == 0 {
+                self.holders.remove(&(organization, role));
+            }
+        }
+    }
+
+    /// The name that a group had, unless it still has it, or another has it by now.
+    fn forget_name(&mut self, id: GroupId, before: &GroupFacts) {
+        if self.groups.get(&id).is_some_and(|now| now.order == before.order) {
+            return;
+        }
+        if let Some(names) = self.groups_by_organization.get_mut(&before.organization_id)
+            && names.get(&*before.order) == Some(&id)
+        {
+            names.remove(&*before.order);
+            if names.is_empty() {
+                self.groups_by_organization.remove(&before.organization_id);
+            }
+        }
+    }
+
+    fn forget(&mut self, organization: OrganizationId) {
+        self.organizations.remove(&organization);
+        for user in self.users_by_organization.remove(&organization).unwrap_or_default() {
+            self.users.remove(&user);
+            self.groups_by_user.remove(&user);
+            for session in self.sessions_by_user.remove(&user).unwrap_or_default() {
+                self.sessions.remove(&session);
+            }
+        }
+        for group in self.groups_by_organization.remove(&organization).unwrap_or_default().into_values() {
+            self.groups.remove(&group);
+            self.members.remove(&group);
+        }
+        self.roles.retain(|_, role| role.organization_id != organization);
+        self.holders.retain(|(of, _), _| *of != organization);
+        self.api_keys.forget(organization);
+        self.policies.forget_all(organization);
+        self.default_policies.remove(&organization);
     }
 }
 

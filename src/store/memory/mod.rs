@@ -30,6 +30,8 @@ use waiting::Waiting;
 /// What a commit changes in memory.
 pub(super) enum Effect {
     Organization(Organization),
+    /// With everything that belongs to it.
+    OrganizationGone(OrganizationId),
     User(User),
     UserGone(UserId),
     Role(CustomRole),
@@ -131,6 +133,14 @@ impl Memory {
         write(&self.fleets).insert(organization, Arc::new(RwLock::new(fleet)));
     }
 
+    fn drop_fleet(&self, organization: OrganizationId) {
+        if let Some(fleet) = write(&self.fleets).remove(&organization) {
+            // Emptied in place: somebody may be at work on it.
+            *write(&fleet) = Fleet::default();
+            self.waiting.wake_all(organization);
+        }
+    }
+
     /// `now` is when the effects were caused.
     pub(super) fn apply(&self, effects: Vec<Effect>, now: Time) {
         let mut reached: HashMap<OrganizationId, Reach> = HashMap::new();
@@ -147,6 +157,11 @@ impl Memory {
                     write(&self.fleet(organization)).remove(device);
                 }
                 Effect::Wake(device) => self.waiting.wake(device),
+                Effect::OrganizationGone(organization) => {
+                    self.drop_fleet(organization);
+                    write(&self.directory).apply(Effect::OrganizationGone(organization));
+                    reached.remove(&organization);
+                }
                 other => {
                     let mut directory = write(&self.directory);
                     if let Some((organization, reach)) = directory.reach(&other) {

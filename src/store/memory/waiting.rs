@@ -32,6 +32,12 @@ impl Waiting {
         }
     }
 
+    pub fn wake_all(&self, organization: OrganizationId) {
+        for waited in self.lock().values().filter(|waited| waited.organization == organization) {
+            waited.news.send_replace(());
+        }
+    }
+
     /// Wakes those of the organization whose settings are not what they were.
     pub fn wake_changed(&self, organization: OrganizationId, fingerprint: impl Fn(DeviceId) -> u128) {
         for (device, waited) in self.lock().iter_mut().filter(|(_, waited)| waited.organization == organization) {

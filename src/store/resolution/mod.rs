@@ -60,7 +60,7 @@ pub struct Assignment {
     pub source: Source,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PolicyFacts {
     pub organization_id: OrganizationId,
     pub name: Arc<str>,
@@ -97,6 +97,13 @@ pub struct Policies {
     effective: Mutex<HashMap<Box<[PolicyId]>, Arc<Effective>>>,
 }
 
+/// What is kept ready is no part of what they are.
+impl PartialEq for Policies {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts == other.facts
+    }
+}
+
 /// Without what is kept ready.
 impl Clone for Policies {
     fn clone(&self) -> Self {
@@ -124,6 +131,11 @@ impl Policies {
 
     pub fn remove(&mut self, id: PolicyId) {
         self.facts.remove(&id);
+        self.forget();
+    }
+
+    pub fn forget_all(&mut self, organization: OrganizationId) {
+        self.facts.retain(|_, facts| facts.organization_id != organization);
         self.forget();
     }
 
