@@ -74,7 +74,8 @@ impl App {
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
-        let store = Store::open(&data_dir.join("zero.redb"), &config.store, ids.clone()).map_err(failed)?;
+        let store =
+            Store::open(&data_dir.join("zero.redb"), &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
@@ -217,7 +218,8 @@ pub fn initialise(config: Config, new: FirstAdmin) -> Result<(), StartError> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let _lock = lock(&config.server.data_dir)?;
     let ids = Arc::new(Ids::new(clock.clone()));
-    let store = Store::open(&config.server.data_dir.join("zero.redb"), &config.store, ids).map_err(failed)?;
+    let store =
+        Store::open(&config.server.data_dir.join("zero.redb"), &config.store, ids, clock.now()).map_err(failed)?;
     let password = new.password.expose().to_owned();
     let new = NewAppliance { organization: new.organization, name: new.name, email: new.email, password };
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;

@@ -56,6 +56,7 @@ ids! {
     EnrollmentTokenId,
     PolicyId,
     GroupId,
+    RoleId,
     AuditId,
     RequestId,
 }

@@ -15,7 +15,7 @@ use crate::http::extract::Query;
 use crate::http::respond::{Json, Page};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{AuditId, OrganizationId, RequestId};
-use crate::model::audit::{ActorType, AuditEntry, AuditResult};
+use crate::model::audit::{Actor, ActorType, AuditEntry, AuditResult};
 
 pub fn routes() -> Vec<Route> {
     vec![Route::get("/audit-logs", Access::needs(AuditView), RateClass::Standard, list)]
@@ -65,7 +65,7 @@ struct EntryView {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct ActorView {
+pub(super) struct ActorView {
     #[serde(rename = "type")]
     kind: ActorType,
     id: Option<String>,
@@ -80,16 +80,21 @@ struct ResourceView {
     name: Option<String>,
 }
 
+impl From<Actor> for ActorView {
+    fn from(Actor { kind, id, name }: Actor) -> Self {
+        Self { kind, id, name }
+    }
+}
+
 impl From<AuditEntry> for EntryView {
     fn from(entry: AuditEntry) -> Self {
-        let actor = ActorView { kind: entry.actor.kind, id: entry.actor.id, name: entry.actor.name };
         let resource = entry.resource.map(|r| ResourceView { kind: r.kind, id: r.id, name: r.name });
         Self {
             id: entry.id,
             seq: entry.seq,
             timestamp: entry.timestamp,
             organization_id: entry.organization_id,
-            actor,
+            actor: entry.actor.into(),
             action: entry.action,
             resource,
             details: entry.details,

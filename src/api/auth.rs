@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::paging::{PageQuery, page_of, window};
 use crate::clock::Time;
 use crate::domain::Services;
+use crate::domain::accounts::Person;
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::{self, IfMatch, Path, Query, UserAgent};
 use crate::http::respond::{Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
-use crate::ids::{OrganizationId, SessionId, UserId};
+use crate::ids::{GroupId, OrganizationId, SessionId, UserId};
 use crate::model::session::Session;
 use crate::model::user::{User, UserStatus};
 
@@ -65,7 +66,8 @@ async fn log_in(
     UserAgent(agent): UserAgent,
 ) -> Result<Json<LoggedIn>, Error> {
     let signed_in = services.log_in(&op, &new.email, &new.password, agent).await?;
-    let User { id, email, name, role, organization_id, .. } = signed_in.user;
+    let Person { user, role, .. } = services.person(signed_in.user);
+    let User { id, email, name, organization_id, .. } = user;
     Ok(Json(LoggedIn {
         token: signed_in.token,
         refresh_token: signed_in.refresh_token,
@@ -111,6 +113,8 @@ pub struct UserView {
     name: String,
     role: String,
     status: UserStatus,
+    /// The groups that the user is in directly.
+    groups: Vec<GroupId>,
     device_count: u64,
     last_login: Option<Time>,
     created_at: Time,
@@ -118,22 +122,33 @@ pub struct UserView {
 }
 
 impl UserView {
-    pub fn new(user: User, device_count: u64) -> Self {
-        let User { id, organization_id, email, name, role, status, last_login, created_at, updated_at, .. } = user;
-        Self { id, organization_id, email, name, role, status, device_count, last_login, created_at, updated_at }
+    pub fn new(person: Person) -> Self {
+        let Person { user, role, groups, device_count } = person;
+        let User { id, organization_id, email, name, status, last_login, created_at, updated_at, .. } = user;
+        Self {
+            id,
+            organization_id,
+            email,
+            name,
+            role,
+            status,
+            groups,
+            device_count,
+            last_login,
+            created_at,
+            updated_at,
+        }
     }
 }
 
-fn tagged(services: &Services, user: User) -> Tagged<Json<UserView>> {
-    let device_count = services.device_count(user.organization_id, user.id);
-    let seen = user.last_login.map_or(0, Time::unix);
-    let volatile = seen.wrapping_mul(1 << 20).wrapping_add(device_count.cast_signed());
-    let tag = Tag { revision: user.revision, volatile };
-    Tagged { tag, answer: Json(UserView::new(user, device_count)) }
+pub fn tagged(person: Person) -> Tagged<Json<UserView>> {
+    let tag =
+        Tag::of(person.user.revision, &(person.user.last_login, person.device_count, &person.groups, &person.role));
+    Tagged { tag, answer: Json(UserView::new(person)) }
 }
 
 async fn me(services: &Services, op: Op) -> Result<Tagged<Json<UserView>>, Error> {
-    Ok(tagged(services, services.me(&op)?))
+    services.me(&op).map(tagged)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -149,7 +164,7 @@ async fn change_me(
     IfMatch(revision): IfMatch,
     extract::Json(change): extract::Json<ChangeMe>,
 ) -> Result<Tagged<Json<UserView>>, Error> {
-    Ok(tagged(services, services.rename_me(&op, change.name, revision).await?))
+    services.rename_me(&op, change.name, revision).await.map(tagged)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -11,7 +11,7 @@ use crate::domain::checkin::Report;
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::{self, OptionalJson, Path, Query};
-use crate::http::respond::{Json, Page};
+use crate::http::respond::{Json, Page, Tag};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{CommandId, DeviceId};
 use crate::model::command::{Command, CommandStatus, CommandType};
@@ -99,6 +99,11 @@ struct CheckIn {
     #[schemars(length(min = 1, max = 128))]
     serial_number: Option<String>,
     posture: Option<Posture>,
+    /// The version of its policy that the device has applied.
+    policy_version: Option<u64>,
+    /// ETag of the settings that the device has: with others waiting for it, the answer comes at once.
+    #[schemars(length(max = 64))]
+    policy_etag: Option<String>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -114,8 +119,8 @@ struct Wait {
 struct CheckedIn {
     /// What to do, oldest first; repeated until a result is reported.
     commands: Vec<CommandView>,
-    /// ETag of the effective policy, `null` without one.
-    policy_etag: Option<String>,
+    /// ETag of the effective policy: another one exactly when a setting is.
+    policy_etag: String,
     next_checkin_seconds: u64,
 }
 
@@ -126,11 +131,17 @@ async fn check_in(
     Query(Wait { wait }): Query<Wait>,
     OptionalJson(report): OptionalJson<CheckIn>,
 ) -> Result<Json<CheckedIn>, Error> {
-    let CheckIn { agent_version, os_version, hostname, serial_number, posture } = report;
-    let report = Report { agent_version, os_version, hostname, serial_number, posture };
-    let done = services.check_in(&op, id, report, Duration::from_secs(wait)).await?;
+    let CheckIn { agent_version, os_version, hostname, serial_number, posture, policy_version, policy_etag } = report;
+    let not_a_tag = || Error::field("policy_etag", "is not the ETag of a policy");
+    let holds = policy_etag.map(|tag| Tag::content_in(&tag).ok_or_else(not_a_tag)).transpose()?;
+    let report = Report { agent_version, os_version, hostname, serial_number, posture, policy_version };
+    let done = services.check_in(&op, id, report, holds, Duration::from_secs(wait)).await?;
     let commands = done.commands.into_iter().map(Into::into).collect();
-    Ok(Json(CheckedIn { commands, policy_etag: None, next_checkin_seconds: done.next_checkin.as_secs() }))
+    Ok(Json(CheckedIn {
+        commands,
+        policy_etag: Tag::Content(done.fingerprint).to_string(),
+        next_checkin_seconds: done.next_checkin.as_secs(),
+    }))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -59,7 +59,7 @@ struct DeviceView {
 }
 
 impl From<Seen> for DeviceView {
-    fn from(Seen { device, last_seen }: Seen) -> Self {
+    fn from(Seen { device, last_seen, judgement, reasons }: Seen) -> Self {
         Self {
             id: device.id,
             organization_id: device.organization_id,
@@ -73,12 +73,12 @@ impl From<Seen> for DeviceView {
             status: device.status,
             last_seen,
             enrolled_at: device.enrolled_at,
-            policy_id: device.policy_id,
+            policy_id: judgement.policy,
             policy_version: device.policy_version,
             vpn_ip: device.vpn_ip,
             wireguard_public_key: device.wireguard_public_key,
-            compliance: device.compliance,
-            compliance_reasons: device.compliance_reasons,
+            compliance: judgement.compliance,
+            compliance_reasons: reasons,
             posture: device.posture,
             tags: device.tags,
             created_at: device.created_at,
@@ -88,7 +88,8 @@ impl From<Seen> for DeviceView {
 }
 
 fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
-    let tag = Tag { revision: seen.device.revision, volatile: seen.last_seen.map_or(0, Time::unix) };
+    let shown = (seen.last_seen, seen.judgement.policy, seen.judgement.compliance, &seen.reasons);
+    let tag = Tag::of(seen.device.revision, &shown);
     Tagged { tag, answer: Json(seen.into()) }
 }
 
@@ -161,6 +162,7 @@ impl From<FilterBody> for Filter {
             compliances: from.compliance.into_iter().collect(),
             users: from.user_id.into_iter().collect(),
             policies: from.policy_id.into_iter().collect(),
+            members: Vec::new(),
             groups: from.group_id.into_iter().collect(),
             text: from.q.unwrap_or_default(),
         }
@@ -233,7 +235,7 @@ async fn enroll(
     Ok(Created {
         location: format!("/api/v1/devices/{}", enrolled.device.id),
         resource: EnrolledDevice {
-            device: Seen { device: enrolled.device, last_seen: None }.into(),
+            device: services.seen(enrolled.device).into(),
             device_token: enrolled.device_token,
             certificate: enrolled.certificate,
             ca_certificate: enrolled.ca_certificate,
@@ -250,12 +252,16 @@ struct ChangeDevice {
     #[serde(default, deserialize_with = "given")]
     #[schemars(with = "Option<UserId>")]
     user_id: Option<Option<UserId>>,
+    /// The policy assigned to the device itself; `null` takes it away.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<PolicyId>")]
+    policy_id: Option<Option<PolicyId>>,
     #[schemars(length(max = 50), inner(length(min = 1, max = 64)))]
     tags: Option<Vec<String>>,
 }
 
 /// Tells a member that is `null` from one that is not there.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<UserId>>, D::Error> {
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -266,8 +272,8 @@ async fn change(
     IfMatch(revision): IfMatch,
     extract::Json(change): extract::Json<ChangeDevice>,
 ) -> Result<Tagged<Json<DeviceView>>, Error> {
-    let ChangeDevice { device_name, user_id, tags } = change;
-    services.change_device(&op, id, DeviceChange { device_name, user_id, tags }, revision).await.map(tagged)
+    let ChangeDevice { device_name, user_id, policy_id, tags } = change;
+    services.change_device(&op, id, DeviceChange { device_name, user_id, policy_id, tags }, revision).await.map(tagged)
 }
 
 async fn delete(

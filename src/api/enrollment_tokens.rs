@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::http::extract::{self, Path, Query};
 use crate::http::respond::{Created, Json, NoContent, Page};
 use crate::http::route::{Access, RateClass, Route};
-use crate::ids::{EnrollmentTokenId, UserId};
+use crate::ids::{EnrollmentTokenId, GroupId, PolicyId, UserId};
 use crate::model::enrollment::EnrollmentToken;
 
 pub fn routes() -> Vec<Route> {
@@ -33,6 +33,8 @@ struct TokenView {
     uses: u32,
     expires_at: Option<Time>,
     user_id: Option<UserId>,
+    policy_id: Option<PolicyId>,
+    group_id: Option<GroupId>,
     tags: Vec<String>,
     created_by: UserId,
     created_at: Time,
@@ -40,8 +42,9 @@ struct TokenView {
 
 impl From<EnrollmentToken> for TokenView {
     fn from(token: EnrollmentToken) -> Self {
-        let EnrollmentToken { id, name, max_uses, uses, expires_at, user_id, tags, created_by, created_at, .. } = token;
-        Self { id, name, max_uses, uses, expires_at, user_id, tags, created_by, created_at }
+        let EnrollmentToken { id, name, max_uses, uses, expires_at, user_id, policy_id, group_id, .. } = token;
+        let (tags, created_by, created_at) = (token.tags, token.created_by, token.created_at);
+        Self { id, name, max_uses, uses, expires_at, user_id, policy_id, group_id, tags, created_by, created_at }
     }
 }
 
@@ -66,6 +69,10 @@ struct NewToken {
     expires_in_days: Option<u32>,
     /// The owner of the devices that enrol with it.
     user_id: Option<UserId>,
+    /// The policy that is assigned to the devices themselves.
+    policy_id: Option<PolicyId>,
+    /// A group that the devices are in, beside those of their owner.
+    group_id: Option<GroupId>,
     #[serde(default)]
     #[schemars(length(max = 50), inner(length(min = 1, max = 64)))]
     tags: Vec<String>,
@@ -86,8 +93,8 @@ async fn create(
     op: Op,
     extract::Json(new): extract::Json<NewToken>,
 ) -> Result<Created<IssuedToken>, Error> {
-    let NewToken { name, max_uses, expires_in_days, user_id, tags } = new;
-    let new = NewEnrollmentToken { name, max_uses, expires_in_days, user_id, tags };
+    let NewToken { name, max_uses, expires_in_days, user_id, policy_id, group_id, tags } = new;
+    let new = NewEnrollmentToken { name, max_uses, expires_in_days, user_id, policy_id, group_id, tags };
     let issued = services.create_enrollment_token(&op, new).await?;
     let qr_svg = qr(&issued.token)?;
     let location = format!("/api/v1/enrollment-tokens/{}", issued.record.id);

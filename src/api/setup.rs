@@ -68,6 +68,6 @@ async fn set_up(
     let SetUp { setup_code, organization, name, email, password } = new;
     let made = services.set_up(&op, &setup_code, NewAppliance { organization, name, email, password }).await?;
     let organization = OrganizationView { id: made.organization.id, name: made.organization.name };
-    let resource = SetUpView { organization, user: UserView::new(made.user, 0) };
+    let resource = SetUpView { organization, user: UserView::new(services.person(made.user)) };
     Ok(Created { location: "/api/v1/auth/me".into(), resource })
 }

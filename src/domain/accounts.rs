@@ -4,49 +4,62 @@ use super::Services;
 use super::op::Op;
 use super::passwords::Passwords;
 use crate::error::{Error, FieldError};
-use crate::ids::{OrganizationId, UserId};
+use crate::ids::{GroupId, OrganizationId, UserId};
 use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::index::Filter;
 use crate::store::write::{Audited, Tx};
 use crate::store::{memory, sessions, users};
 
+/// A user, as people see one.
+pub struct Person {
+    pub user: User,
+    /// What the role is called.
+    pub role: String,
+    /// Those that the user is in directly.
+    pub groups: Vec<GroupId>,
+    pub device_count: u64,
+}
+
 impl Services {
-    pub fn me(&self, op: &Op) -> Result<User, Error> {
+    pub fn me(&self, op: &Op) -> Result<Person, Error> {
         let me = op.user()?;
-        users::get(&self.store.snapshot()?, me.organization_id, me.id)?.ok_or_else(Error::unauthenticated)
+        let user = users::get(&self.store.snapshot()?, me.organization_id, me.id)?;
+        user.map(|user| self.person(user)).ok_or_else(Error::unauthenticated)
     }
 
-    /// How many devices belong to the user.
-    pub fn device_count(&self, organization: OrganizationId, user: UserId) -> u64 {
-        let fleet = self.store.memory().fleet(organization);
-        memory::read(&fleet).count(&Filter { users: vec![user], ..Filter::default() })
+    /// The user, with what memory knows beside the row.
+    pub fn person(&self, user: User) -> Person {
+        let fleet = self.store.memory().fleet(user.organization_id);
+        let device_count = memory::read(&fleet).count(&Filter { users: vec![user.id], ..Filter::default() });
+        let directory = self.store.memory().directory();
+        let (role, groups) = (directory.role_name(user.role).to_owned(), directory.groups_of(user.id).collect());
+        Person { user, role, groups, device_count }
     }
 
-    pub async fn rename_me(&self, op: &Op, name: String, revision: Option<u64>) -> Result<User, Error> {
+    pub async fn rename_me(&self, op: &Op, name: String, revision: Option<u64>) -> Result<Person, Error> {
         let me = op.user()?.clone();
-        self.store
-            .write(op.stamp(), move |tx| {
-                let mut user = mine(tx, me.organization_id, me.id)?;
-                if revision.is_some_and(|revision| revision != user.revision) {
-                    return Err(Error::Stale);
-                }
-                let event = AuditEvent::new("user.update").on("user", user.id, &name);
-                let event = event.detail("name", format!("{} → {name}", user.name));
-                user.name.clone_from(&name);
-                touch(tx, &mut user);
-                users::put(tx, user.clone())?;
-                Ok(Audited::new(user, event))
-            })
-            .await
+        let write = self.store.write(op.stamp(), move |tx| {
+            let mut user = mine(tx, me.organization_id, me.id)?;
+            if revision.is_some_and(|revision| revision != user.revision) {
+                return Err(Error::Stale);
+            }
+            let event = AuditEvent::new("user.update").on("user", user.id, &name);
+            let event = event.detail("name", format!("{} → {name}", user.name));
+            user.name.clone_from(&name);
+            touch(tx, &mut user);
+            users::put(tx, user.clone())?;
+            Ok(Audited::new(user, event))
+        });
+        Ok(self.person(write.await?))
     }
 
     /// Changes the password and ends the user's other sessions.
     pub async fn change_password(&self, op: &Op, current: &str, new: &str) -> Result<(), Error> {
         let me = op.user()?.clone();
         Passwords::check("new_password", new).map_err(|error| Error::Invalid(vec![error]))?;
-        let user = self.me(op)?;
-        let account = users::email_key(&user.email);
+        let Person { user, .. } = self.me(op)?;
+        let account = users::folded(&user.email);
         self.lockout.check(&account, op.peer, op.now)?;
         if !self.passwords.verify(current, user.password_hash.as_deref()).await? {
             self.lockout.failed(&account, op.peer, op.now);
@@ -78,7 +91,7 @@ fn mine(tx: &Tx, organization: OrganizationId, id: UserId) -> Result<User, Error
     users::get(tx, organization, id)?.ok_or_else(Error::unauthenticated)
 }
 
-fn touch(tx: &Tx, user: &mut User) {
+pub(super) fn touch(tx: &Tx, user: &mut User) {
     user.updated_at = tx.now();
     user.revision += 1;
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::authz::permissions_of;
 use super::op::{DevicePrincipal, Op, Principal, UserPrincipal};
 use super::{Services, secrets, tokens};
 use crate::clock::Time;
@@ -70,7 +69,7 @@ impl Services {
                 organization_id: user.organization_id,
                 name: user.name.clone(),
                 session_id: access.session_id,
-                permissions: permissions_of(&user.role),
+                permissions: directory.permissions(user.role),
             })),
             _ => Err(Error::unauthenticated()),
         }
@@ -94,7 +93,7 @@ impl Services {
         password: &str,
         user_agent: Option<String>,
     ) -> Result<SignedIn, Error> {
-        let account = users::email_key(email);
+        let account = users::folded(email);
         self.lockout.check(&account, op.peer, op.now)?;
         let user = users::by_email(&self.store.snapshot()?, email)?;
         let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());

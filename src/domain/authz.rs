@@ -1,115 +1,39 @@
-//! Permissions, and what the built-in roles hold.
+//! Who may do what to whom: nobody grants what they do not hold, nor acts on someone who holds what they lack.
 
-use std::ops::BitOr;
+use super::op::Op;
+use crate::error::Error;
+use crate::ids::OrganizationId;
+use crate::model::role::RoleRef;
+use crate::model::user::User;
+use crate::store::engine::Read;
+use crate::store::roles;
 
-use crate::model::named_values;
+pub use crate::model::role::{Permission, Permissions, Role};
 
-named_values! {
-    pub enum Permission {
-        DevicesView = "devices.view",
-        DevicesEnroll = "devices.enroll",
-        DevicesEdit = "devices.edit",
-        DevicesActions = "devices.actions",
-        DevicesDelete = "devices.delete",
-        PoliciesView = "policies.view",
-        PoliciesEdit = "policies.edit",
-        PoliciesAssign = "policies.assign",
-        UsersView = "users.view",
-        UsersEdit = "users.edit",
-        UsersSupport = "users.support",
-        RolesEdit = "roles.edit",
-        WebhooksView = "webhooks.view",
-        WebhooksEdit = "webhooks.edit",
-        ApiKeysEdit = "api_keys.edit",
-        AuditView = "audit.view",
-        AuditExport = "audit.export",
-        GdprAdmin = "gdpr.admin",
-        OrganizationEdit = "organization.edit",
-        OrganizationsAdmin = "organizations.admin",
-        SystemAdmin = "system.admin",
-    }
-}
-
-/// A set of permissions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Permissions(u32);
-
-impl Permissions {
-    pub const NONE: Self = Self(0);
-
-    pub const fn of(list: &[Permission]) -> Self {
-        let (mut bits, mut next) = (0, 0);
-        while next < list.len() {
-            bits |= 1 << list[next] as u32;
-            next += 1;
+impl Op {
+    /// Refuses to give `permissions` to anybody, unless whoever asks holds them all.
+    pub fn may_grant(&self, permissions: Permissions) -> Result<(), Error> {
+        let missing = permissions - self.principal.permissions();
+        if missing.is_empty() {
+            return Ok(());
         }
-        Self(bits)
+        Err(Error::Forbidden(format!("you cannot grant what you do not hold: {missing}")))
     }
 
-    pub const fn contains(self, permission: Permission) -> bool {
-        self.0 & (1 << permission as u32) != 0
-    }
-}
-
-impl BitOr for Permissions {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
-named_values! {
-    pub enum Role {
-        SuperAdmin = "super_admin",
-        Admin = "admin",
-        HelpDesk = "help_desk",
-        Auditor = "auditor",
-        User = "user",
-    }
-}
-
-impl Role {
-    pub const fn permissions(self) -> Permissions {
-        use Permission as P;
-        match self {
-            Self::SuperAdmin => Permissions::of(P::ALL),
-            Self::Admin => Permissions::of(&[
-                P::DevicesView,
-                P::DevicesEnroll,
-                P::DevicesEdit,
-                P::DevicesActions,
-                P::DevicesDelete,
-                P::PoliciesView,
-                P::PoliciesEdit,
-                P::PoliciesAssign,
-                P::UsersView,
-                P::UsersEdit,
-                P::UsersSupport,
-                P::RolesEdit,
-                P::WebhooksView,
-                P::WebhooksEdit,
-                P::ApiKeysEdit,
-                P::AuditView,
-                P::AuditExport,
-                P::GdprAdmin,
-                P::OrganizationEdit,
-            ]),
-            Self::HelpDesk => Permissions::of(&[P::DevicesView, P::DevicesActions, P::UsersView, P::UsersSupport]),
-            Self::Auditor => Permissions::of(&[
-                P::DevicesView,
-                P::PoliciesView,
-                P::UsersView,
-                P::WebhooksView,
-                P::AuditView,
-                P::AuditExport,
-            ]),
-            Self::User => Permissions::of(&[P::DevicesEnroll]),
+    /// Refuses to edit, reset, suspend or delete somebody who may do what whoever asks may not.
+    pub fn may_act_on(&self, from: &impl Read, user: &User) -> Result<(), Error> {
+        let missing = roles::permissions(from, user.organization_id, user.role)? - self.principal.permissions();
+        if missing.is_empty() {
+            return Ok(());
         }
+        Err(Error::Forbidden(format!("this user holds permissions that you do not: {missing}")))
     }
 }
 
-/// What the holder of the named role may do; nothing for a role that does not exist (any more).
-pub fn permissions_of(role: &str) -> Permissions {
-    Role::parse(role).map_or(Permissions::NONE, Role::permissions)
+/// The role of that name, when whoever asks may give it.
+pub fn grantable_role(from: &impl Read, op: &Op, organization: OrganizationId, name: &str) -> Result<RoleRef, Error> {
+    let role = roles::by_name(from, organization, name)?;
+    let role = role.ok_or_else(|| Error::field("role", format!("names no role: {name:?}")))?;
+    op.may_grant(roles::permissions(from, organization, role)?)?;
+    Ok(role)
 }

@@ -55,7 +55,8 @@ impl Services {
         let organization = op.organization_id()?;
         let ids = match selection {
             Selection::Ids(ids) => ids,
-            Selection::Filter(filter) => {
+            Selection::Filter(mut filter) => {
+                self.with_members(&mut filter);
                 let fleet = self.store.memory().fleet(organization);
                 let ids: Vec<_> = memory::read(&fleet).ids(&filter).take(MOST + 1).collect();
                 if ids.len() > MOST {

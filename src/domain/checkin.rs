@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Services;
 use super::devices::{find, save, status_event};
 use super::op::{DevicePrincipal, Op, without_idempotency};
+use super::{Services, compliance};
 use crate::error::Error;
 use crate::ids::DeviceId;
 use crate::model::command::{Command, CommandStatus};
@@ -21,17 +21,29 @@ pub struct Report {
     pub hostname: Option<String>,
     pub serial_number: Option<String>,
     pub posture: Option<Posture>,
+    /// The version of its policy that the device has applied.
+    pub policy_version: Option<u64>,
 }
 
 pub struct CheckedIn {
     /// What the device has to do, oldest first. Handed out again until it reports a result.
     pub commands: Vec<Command>,
+    /// Tells the settings that the device should have from any others.
+    pub fingerprint: u128,
     pub next_checkin: Duration,
 }
 
 impl Services {
-    /// Answers at once when a command is new to the device, otherwise after `wait` at the latest.
-    pub async fn check_in(&self, op: &Op, id: DeviceId, report: Report, wait: Duration) -> Result<CheckedIn, Error> {
+    /// Answers at once when a command is new to the device, or its settings are others than the ones it `holds`;
+    /// otherwise as soon as either happens, and after `wait` at the latest.
+    pub async fn check_in(
+        &self,
+        op: &Op,
+        id: DeviceId,
+        report: Report,
+        holds: Option<u128>,
+        wait: Duration,
+    ) -> Result<CheckedIn, Error> {
         let me = op.device()?.clone();
         if me.id != id {
             return Err(Error::NotFound("device"));
@@ -42,12 +54,17 @@ impl Services {
         self.note(op, &me, report).await?;
         let deadline = tokio::time::Instant::now() + wait;
         let mut draining = self.draining.subscribe();
-        let mut waiter = self.store.memory().wait_for(id);
-        let open = loop {
+        let memory = self.store.memory();
+        let before = memory.fingerprint(me.organization_id, id);
+        let mut waiter = memory.wait_for(me.organization_id, id, before);
+        let (open, fingerprint) = loop {
             let open = commands::open(&self.store.snapshot()?, me.organization_id, id)?;
-            let is_new = open.iter().any(|command| command.status == CommandStatus::Pending);
+            let fingerprint = memory.fingerprint(me.organization_id, id);
+            let is_new = open.iter().any(|command| command.status == CommandStatus::Pending)
+                || fingerprint != before
+                || holds.is_some_and(|holds| holds != fingerprint);
             if is_new || tokio::time::Instant::now() >= deadline || *draining.borrow_and_update() {
-                break open;
+                break (open, fingerprint);
             }
             tokio::select! {
                 () = waiter.woken() => {}
@@ -57,7 +74,7 @@ impl Services {
         };
         drop(waiter);
         let commands = self.deliver(op, &me, open).await?;
-        Ok(CheckedIn { commands, next_checkin: self.config.devices.checkin })
+        Ok(CheckedIn { commands, fingerprint, next_checkin: self.config.devices.checkin })
     }
 
     /// Heartbeats stay in memory; what is new about the device is written.
@@ -76,13 +93,23 @@ impl Services {
                 if device == before {
                     return Ok(Audited::without_entry((), Unaudited::Unchanged));
                 }
-                let event = if device.status == before.status {
-                    AuditEvent::new("device.update").on("device", id, &device.device_name).detail("by", "check-in")
-                } else {
-                    status_event(&before, device.status)
-                };
+                let mut all = Audited::without_entry((), Unaudited::Unchanged);
+                if device.status != before.status {
+                    all = all.and(status_event(&before, device.status));
+                }
+                if device.policy_version != before.policy_version {
+                    let event = AuditEvent::new("device.policy.sync").on("device", id, &device.device_name);
+                    all = all.and(event.detail("version", device.policy_version));
+                }
+                if let Some(event) = compliance::record(tx, &mut device) {
+                    all = all.and(event);
+                }
+                if all.is_silent() {
+                    let event = AuditEvent::new("device.update").on("device", id, &device.device_name);
+                    all = all.and(event.detail("by", "check-in"));
+                }
                 save(tx, &mut device)?;
-                Ok(Audited::new((), event))
+                Ok(all)
             })
             .await
     }
@@ -127,6 +154,9 @@ fn updated(device: &Device, report: &Report) -> Device {
     }
     if report.posture.is_some() {
         device.posture.clone_from(&report.posture);
+    }
+    if report.policy_version.is_some() {
+        device.policy_version = report.policy_version;
     }
     device
 }

@@ -5,19 +5,24 @@ use super::authz::Permission;
 use super::op::{DeviceScope, Op, Principal};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::{DeviceId, OrganizationId, UserId};
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::command::WipeIntent;
 use crate::model::device::{Device, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::index::{Filter, Sort};
+use crate::store::index::{Filter, Judgement, Sort};
+use crate::store::resolution::Resolver;
 use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{commands, devices, memory, users};
+use crate::store::{commands, devices, groups, memory, policies, users};
 
-/// A device and when it was last seen.
+/// A device, with what memory knows beside the row.
 pub struct Seen {
     pub device: Device,
     pub last_seen: Option<Time>,
+    /// The strongest policy that reaches it, and whether it complies.
+    pub judgement: Judgement,
+    /// What is wrong, or has not been reported.
+    pub reasons: Vec<String>,
 }
 
 /// What a PATCH changes; `None` leaves a member as it is.
@@ -25,6 +30,7 @@ pub struct Seen {
 pub struct DeviceChange {
     pub device_name: Option<String>,
     pub user_id: Option<Option<UserId>>,
+    pub policy_id: Option<Option<PolicyId>>,
     pub tags: Option<Vec<String>>,
 }
 
@@ -45,6 +51,7 @@ impl Services {
             }
             DeviceScope::OwnedBy(_) | DeviceScope::Only(_) => return Ok((0, Vec::new())),
         }
+        self.with_members(&mut filter);
         let fleet = self.store.memory().fleet(organization);
         loop {
             let page = memory::read(&fleet).page(&filter, sort, offset, limit);
@@ -53,9 +60,7 @@ impl Services {
             let found: Vec<Device> = found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             // A row that is gone was deleted in a commit that the index is about to follow: look again.
             if found.len() == page.ids.len() {
-                let fleet = memory::read(&fleet);
-                let seen = found.into_iter().map(|device| Seen { last_seen: fleet.last_seen(device.id), device });
-                return Ok((page.total, seen.collect()));
+                return Ok((page.total, self.seen_all(organization, found)));
             }
             std::thread::yield_now();
         }
@@ -69,7 +74,30 @@ impl Services {
     pub fn seen(&self, device: Device) -> Seen {
         let fleet = self.store.memory().fleet(device.organization_id);
         let last_seen = memory::read(&fleet).last_seen(device.id);
-        Seen { device, last_seen }
+        let (judgement, reasons) = self.store.memory().verdict(&device, self.now());
+        Seen { device, last_seen, judgement, reasons }
+    }
+
+    fn seen_all(&self, organization: OrganizationId, devices: Vec<Device>) -> Vec<Seen> {
+        let (fleet, now) = (self.store.memory().fleet(organization), self.now());
+        let fleet = memory::read(&fleet);
+        let directory = self.store.memory().directory();
+        let mut resolver = Resolver::new(&directory, organization);
+        let seen = devices.into_iter().map(|device| {
+            let (judgement, reasons) = resolver.verdict(&device, now);
+            Seen { last_seen: fleet.last_seen(device.id), device, judgement, reasons }
+        });
+        seen.collect()
+    }
+
+    /// Adds to a filter by groups who is in them, and in the groups within them.
+    pub(super) fn with_members(&self, filter: &mut Filter) {
+        if !filter.groups.is_empty() {
+            let directory = self.store.memory().directory();
+            let within = directory.groups_within(&filter.groups);
+            filter.groups.extend(within);
+            filter.members = filter.groups.iter().flat_map(|group| directory.members(*group)).collect();
+        }
     }
 
     pub async fn change_device(
@@ -88,6 +116,9 @@ impl Services {
             if change.user_id.is_some() || change.tags.is_some() {
                 by.require(Permission::DevicesEdit)?;
             }
+            if change.policy_id.is_some() {
+                by.require(Permission::PoliciesAssign)?;
+            }
             let mut event = AuditEvent::new("device.update").on("device", id, &device.device_name);
             if let Some(name) = change.device_name.clone() {
                 event = event.detail("device_name", name.clone());
@@ -97,6 +128,11 @@ impl Services {
                 check_user(tx, device.organization_id, user)?;
                 event = event.detail("user_id", user.map(|user| user.to_string()));
                 device.user_id = user;
+            }
+            if let Some(policy) = change.policy_id {
+                check_policy(tx, device.organization_id, policy)?;
+                event = event.detail("policy_id", policy.map(|policy| policy.to_string()));
+                devices::assign(tx, &mut device, policy)?;
             }
             if let Some(tags) = change.tags.clone() {
                 event = event.detail("tags", tags.clone());
@@ -165,6 +201,28 @@ pub(super) fn in_scope(from: &impl Read, op: &Op, permission: Permission, id: De
 pub(super) fn check_user(from: &impl Read, organization: OrganizationId, user: Option<UserId>) -> Result<(), Error> {
     match user {
         Some(user) if users::get(from, organization, user)?.is_none() => Err(Error::field("user_id", "names no user")),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_policy(
+    from: &impl Read,
+    organization: OrganizationId,
+    policy: Option<PolicyId>,
+) -> Result<(), Error> {
+    match policy {
+        Some(policy) if policies::get(from, organization, policy)?.is_none() => {
+            Err(Error::field("policy_id", "names no policy"))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_group(from: &impl Read, organization: OrganizationId, group: Option<GroupId>) -> Result<(), Error> {
+    match group {
+        Some(group) if groups::get(from, organization, group)?.is_none() => {
+            Err(Error::field("group_id", "names no group"))
+        }
         _ => Ok(()),
     }
 }

@@ -8,12 +8,12 @@ use super::devices::check_user;
 use super::op::{Op, Principal};
 use super::{Services, commands, secrets};
 use crate::error::Error;
-use crate::ids::{DeviceId, EnrollmentTokenId};
+use crate::ids::{DeviceId, EnrollmentTokenId, GroupId, PolicyId, UserId};
 use crate::model::command::CommandType;
 use crate::model::device::{Compliance, Device, Platform, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Tx};
-use crate::store::{commands as ledger, devices, enrollment_tokens};
+use crate::store::{commands as ledger, devices, enrollment_tokens, policies};
 
 #[derive(Clone, Debug)]
 pub struct NewDevice {
@@ -71,7 +71,8 @@ impl Services {
                     hostname: new.hostname.clone(),
                     status: Status::Pending,
                     enrolled_at: now,
-                    policy_id: None,
+                    policy_id: grant.policy_id,
+                    group_id: grant.group_id,
                     policy_version: None,
                     vpn_ip,
                     wireguard_public_key: new.wireguard_public_key.clone(),
@@ -111,8 +112,11 @@ impl Services {
 }
 
 /// What the enrolling principal brings along.
+#[derive(Default)]
 struct Grant {
-    user_id: Option<crate::ids::UserId>,
+    user_id: Option<UserId>,
+    policy_id: Option<PolicyId>,
+    group_id: Option<GroupId>,
     tags: Vec<String>,
     token: Option<EnrollmentTokenId>,
 }
@@ -121,7 +125,7 @@ impl Grant {
     /// Counts a use of an enrolment token in the transaction that needs it.
     fn of(tx: &mut Tx, principal: &Principal) -> Result<Self, Error> {
         match principal {
-            Principal::User(user) => Ok(Self { user_id: Some(user.id), tags: Vec::new(), token: None }),
+            Principal::User(user) => Ok(Self { user_id: Some(user.id), ..Self::default() }),
             Principal::EnrollmentToken { id, organization_id, .. } => {
                 let token = enrollment_tokens::get(tx, *organization_id, *id)?.filter(|t| t.is_usable(tx.now()));
                 let mut token = token.ok_or_else(|| {
@@ -130,7 +134,14 @@ impl Grant {
                 check_user(tx, *organization_id, token.user_id)?;
                 token.uses += 1;
                 enrollment_tokens::put(tx, &token)?;
-                Ok(Self { user_id: token.user_id, tags: token.tags, token: Some(token.id) })
+                // A token may outlive the policy and the group that it names: its devices enrol without them.
+                let exists = |id: &PolicyId| policies::get(tx, *organization_id, *id).map(|found| found.is_some());
+                let policy_id = match token.policy_id {
+                    Some(id) if exists(&id)? => Some(id),
+                    _ => None,
+                };
+                let (user_id, group_id, tags) = (token.user_id, token.group_id, token.tags);
+                Ok(Self { user_id, policy_id, group_id, tags, token: Some(token.id) })
             }
             Principal::Anonymous | Principal::Device(_) => Err(super::op::lacking(Permission::DevicesEnroll)),
         }

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::devices::check_user;
+use super::authz::Permission;
+use super::devices::{check_group, check_policy, check_user};
 use super::op::Op;
 use super::{Services, secrets};
 use crate::error::Error;
-use crate::ids::{EnrollmentTokenId, UserId};
+use crate::ids::{EnrollmentTokenId, GroupId, PolicyId, UserId};
 use crate::model::enrollment::EnrollmentToken;
 use crate::store::audit::AuditEvent;
 use crate::store::enrollment_tokens;
@@ -18,6 +19,8 @@ pub struct NewEnrollmentToken {
     pub max_uses: Option<u32>,
     pub expires_in_days: Option<u32>,
     pub user_id: Option<UserId>,
+    pub policy_id: Option<PolicyId>,
+    pub group_id: Option<GroupId>,
     pub tags: Vec<String>,
 }
 
@@ -31,10 +34,15 @@ pub struct Issued {
 impl Services {
     pub async fn create_enrollment_token(&self, op: &Op, new: NewEnrollmentToken) -> Result<Issued, Error> {
         let me = op.user()?.clone();
+        if new.policy_id.is_some() {
+            op.require(Permission::PoliciesAssign)?;
+        }
         let (token, token_hash) = secrets::make(secrets::ENROLLMENT);
         self.store
             .write(op.stamp(), move |tx| {
                 check_user(tx, me.organization_id, new.user_id)?;
+                check_policy(tx, me.organization_id, new.policy_id)?;
+                check_group(tx, me.organization_id, new.group_id)?;
                 let now = tx.now();
                 let life = |days: u32| std::time::Duration::from_secs(u64::from(days) * 24 * 60 * 60);
                 let record = EnrollmentToken {
@@ -46,6 +54,8 @@ impl Services {
                     uses: 0,
                     expires_at: new.expires_in_days.map(|days| now.plus(life(days))),
                     user_id: new.user_id,
+                    policy_id: new.policy_id,
+                    group_id: new.group_id,
                     tags: new.tags.clone(),
                     created_by: me.id,
                     created_at: now,

@@ -1,19 +1,24 @@
 //! The rules: who may do what, what leads to what, and what the audit log says of it. Knows nothing of HTTP.
 
 pub mod accounts;
+pub mod assignments;
 pub mod audit;
 pub mod auth;
 pub mod authz;
 pub mod bulk;
 pub mod checkin;
 pub mod commands;
+pub mod compliance;
 pub mod devices;
+pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
 mod lockout;
 pub mod maintenance;
 pub mod op;
 mod passwords;
+pub mod policies;
+pub mod preview;
 mod secrets;
 pub mod sessions;
 pub mod setup;

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::authz::Role;
 use super::op::Op;
 use super::passwords::{self, Passwords};
 use super::{Services, accounts, tokens};
@@ -12,6 +11,7 @@ use crate::clock::Time;
 use crate::error::{Error, FieldError};
 use crate::model::audit::{Actor, ActorType};
 use crate::model::organization::{Organization, Tier};
+use crate::model::role::RoleRef;
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
 use crate::store::tables::{KeyRange, ORGANIZATIONS};
@@ -125,6 +125,7 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         id: tx.new_id(),
         name: new.organization.clone(),
         tier: Tier::Standard,
+        default_policy_id: None,
         created_at: now,
         updated_at: now,
         revision: 1,
@@ -134,21 +135,22 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         organization_id: organization.id,
         email: new.email.clone(),
         name: new.name.clone(),
-        role: Role::SuperAdmin.as_str().into(),
+        role: RoleRef::SUPER_ADMIN,
         status: UserStatus::Active,
         password_hash: Some(password_hash.into()),
+        policy_id: None,
         last_login: None,
         created_at: now,
         updated_at: now,
         revision: 1,
     };
     organizations::put(tx, organization.clone())?;
-    users::insert(tx, user.clone())?;
+    users::put(tx, user.clone())?;
     sessions::set_signing_keys(tx, &[], vec![tokens::new_signing_key(now)])?;
     let actor = Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) };
     let setup = AuditEvent::new("system.setup").by(actor.clone()).of(organization.id);
     let setup = setup.on("organization", organization.id, &organization.name);
     let created = AuditEvent::new("user.create").by(actor).of(organization.id).on("user", user.id, &user.name);
-    let created = created.detail("role", user.role.clone());
+    let created = created.detail("role", "super_admin");
     Ok(Audited::new(SetUp { organization, user }, setup).and(created))
 }

@@ -50,7 +50,16 @@ macro_rules! path_ids {
     )+};
 }
 
-path_ids!(DeviceId, SessionId, EnrollmentTokenId);
+path_ids!(DeviceId, SessionId, EnrollmentTokenId, PolicyId);
+
+impl PathParameters for (ids::PolicyId, u64) {
+    fn parse(values: &[String]) -> Option<Self> {
+        match values {
+            [policy, version] => Some((ids::PolicyId::parse(policy)?, version.parse().ok()?)),
+            _ => None,
+        }
+    }
+}
 
 impl PathParameters for (ids::DeviceId, ids::CommandId) {
     fn parse(values: &[String]) -> Option<Self> {
@@ -168,7 +177,7 @@ impl Extract for IfMatch {
         match value.to_str().unwrap_or("").trim() {
             "*" => Ok(Self(None)),
             // A tag that is not ours matches no version of anything.
-            text => Tag::parse(text).map(|tag| Self(Some(tag.revision))).ok_or_else(|| Error::Stale.into()),
+            text => Tag::revision_in(text).map(|revision| Self(Some(revision))).ok_or_else(|| Error::Stale.into()),
         }
     }
 

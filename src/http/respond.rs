@@ -143,31 +143,52 @@ impl<A: Answer> Answer for Tagged<A> {
     }
 }
 
-/// A strong entity tag (RFC 9110, section 8.8.3) of two parts: the stored revision, and what else the representation
-/// shows that changes without one (when a device was last seen).
+/// A strong entity tag (RFC 9110, section 8.8.3).
 ///
 /// `If-None-Match` compares the whole tag. `If-Match` guards against lost updates, so it compares the revision alone:
 /// a heartbeat between read and write is no conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    pub revision: u64,
-    pub volatile: i64,
+pub enum Tag {
+    /// Of a stored resource: its revision, and a hash of what else the representation shows that changes without one
+    /// (when a device was last seen).
+    Resource { revision: u64, shown: u64 },
+    /// Of something that is computed: a hash of it.
+    Content(u128),
 }
 
 impl Tag {
-    pub fn revision(revision: u64) -> Self {
-        Self { revision, volatile: 0 }
+    pub const fn revision(revision: u64) -> Self {
+        Self::Resource { revision, shown: 0 }
     }
 
-    pub fn parse(text: &str) -> Option<Self> {
-        let (revision, volatile) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
-        Some(Self { revision: revision.parse().ok()?, volatile: volatile.parse().ok()? })
+    /// `shown` is what the representation shows beside the stored resource.
+    pub fn of(revision: u64, shown: &impl std::hash::Hash) -> Self {
+        use std::hash::{DefaultHasher, Hasher};
+        let mut hasher = DefaultHasher::new();
+        shown.hash(&mut hasher);
+        Self::Resource { revision, shown: hasher.finish() }
+    }
+
+    /// The hash in the text of a tag of something computed.
+    pub fn content_in(text: &str) -> Option<u128> {
+        let hash = text.strip_prefix('"')?.strip_suffix('"')?;
+        (hash.len() == 32).then(|| u128::from_str_radix(hash, 16).ok())?
+    }
+
+    /// The revision in the text of a resource's tag.
+    pub fn revision_in(text: &str) -> Option<u64> {
+        let (revision, shown) = text.strip_prefix('"')?.strip_suffix('"')?.split_once('.')?;
+        shown.parse::<u64>().ok()?;
+        revision.parse().ok()
     }
 }
 
 impl std::fmt::Display for Tag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "\"{}.{}\"", self.revision, self.volatile)
+        match self {
+            Self::Resource { revision, shown } => write!(f, "\"{revision}.{shown}\""),
+            Self::Content(hash) => write!(f, "\"{hash:032x}\""),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::named_values;
 use crate::clock::Time;
-use crate::ids::{DeviceId, EnrollmentTokenId, OrganizationId, PolicyId, UserId};
+use crate::ids::{DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, UserId};
 
 named_values! {
     /// Where a device stands in its life.
@@ -53,7 +53,12 @@ pub struct Device {
     pub hostname: Option<String>,
     pub status: Status,
     pub enrolled_at: Time,
+    /// The policy assigned to the device itself, whatever else reaches it.
     pub policy_id: Option<PolicyId>,
+    /// A group that the device itself is in, beside those of its user.
+    #[serde(default)]
+    pub group_id: Option<GroupId>,
+    /// The version of its policy that the device says it has applied.
     pub policy_version: Option<u64>,
     pub vpn_ip: Ipv4Addr,
     pub wireguard_public_key: Option<String>,

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::ids::{EnrollmentTokenId, OrganizationId, UserId};
+use crate::ids::{EnrollmentTokenId, GroupId, OrganizationId, PolicyId, UserId};
 
 /// Lets devices enrol without a person signing in on them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,11 @@ pub struct EnrollmentToken {
     pub expires_at: Option<Time>,
     /// The owner of the devices that enrol with it.
     pub user_id: Option<UserId>,
+    /// What the devices are assigned, and the group they are in, beside their owner's.
+    #[serde(default)]
+    pub policy_id: Option<PolicyId>,
+    #[serde(default)]
+    pub group_id: Option<GroupId>,
     pub tags: Vec<String>,
     pub created_by: UserId,
     pub created_at: Time,

@@ -4,7 +4,10 @@ pub mod audit;
 pub mod command;
 pub mod device;
 pub mod enrollment;
+pub mod group;
 pub mod organization;
+pub mod policy;
+pub mod role;
 pub mod session;
 pub mod user;
 

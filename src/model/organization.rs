@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 
 use super::named_values;
 use crate::clock::Time;
-use crate::ids::OrganizationId;
+use crate::ids::{OrganizationId, PolicyId};
 
 named_values! {
     pub enum Tier {
@@ -16,6 +16,9 @@ pub struct Organization {
     pub id: OrganizationId,
     pub name: String,
     pub tier: Tier,
+    /// The policy of every device for which nothing nearer is assigned.
+    #[serde(default)]
+    pub default_policy_id: Option<PolicyId>,
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: u64,

@@ -1,8 +1,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::named_values;
+use super::role::RoleRef;
 use crate::clock::Time;
-use crate::ids::{OrganizationId, UserId};
+use crate::ids::{OrganizationId, PolicyId, UserId};
 
 named_values! {
     pub enum UserStatus {
@@ -19,11 +20,13 @@ pub struct User {
     pub organization_id: OrganizationId,
     pub email: String,
     pub name: String,
-    /// Name of a built-in role.
-    pub role: String,
+    pub role: RoleRef,
     pub status: UserStatus,
     /// Argon2id in PHC string format.
     pub password_hash: Option<String>,
+    /// The policy assigned to the user's devices.
+    #[serde(default)]
+    pub policy_id: Option<PolicyId>,
     pub last_login: Option<Time>,
     pub created_at: Time,
     pub updated_at: Time,

@@ -1,12 +1,13 @@
 use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 
+use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, HEARTBEATS, KeyRange, OPEN_COMMANDS};
 use super::write::Tx;
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, OrganizationId};
+use crate::ids::{CommandId, DeviceId, OrganizationId, PolicyId};
 use crate::model::device::Device;
 
 pub fn get(from: &impl Read, organization: OrganizationId, id: DeviceId) -> Result<Option<Device>, Error> {
@@ -18,6 +19,10 @@ pub fn by_token(from: &impl Read, token_hash: &[u8; 32]) -> Result<Option<Device
         Some(key) => DEVICES.get(from, &key),
         None => Ok(None),
     }
+}
+
+pub fn exists(from: &impl Read, organization: OrganizationId, id: DeviceId) -> Result<bool, Error> {
+    DEVICES.contains(from, &(organization, id))
 }
 
 /// Stores a new device together with its token and its address.
@@ -33,9 +38,17 @@ pub fn insert(tx: &mut Tx, device: Device) -> Result<(), Error> {
     if let Some(hash) = &device.token_hash {
         tx.put(DEVICES_BY_TOKEN, hash, &key)?;
     }
+    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), None, device.policy_id)?;
     put(tx, device)
 }
 
+/// Changes what is assigned to the device itself, which its caller then stores.
+pub fn assign(tx: &mut Tx, device: &mut Device, policy: Option<PolicyId>) -> Result<(), Error> {
+    let before = std::mem::replace(&mut device.policy_id, policy);
+    assignments::follow(tx, device.organization_id, Assignee::Device(device.id), before, policy)
+}
+
+/// Stores a device whose token, address and assignment have not changed.
 pub fn put(tx: &mut Tx, device: Device) -> Result<(), Error> {
     tx.put(DEVICES, &(device.organization_id, device.id), &device)?;
     tx.effect(Effect::Device(Box::new(device)));
@@ -53,6 +66,7 @@ pub fn revoke_token(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
 /// Removes the device and everything that hangs on it: token, address, heartbeat, commands.
 pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     revoke_token(tx, &mut device)?;
+    assign(tx, &mut device, None)?;
     let key = (device.organization_id, device.id);
     let mut commands: Vec<CommandId> = Vec::new();
     COMMANDS.scan(tx, KeyRange::prefix(&key), Direction::Ascending, |(_, _, id), _| {

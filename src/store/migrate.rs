@@ -1,12 +1,16 @@
 //! From the schema a file was written with to the one this version reads: forwards only.
 
-use super::engine::{Engine, Read, Snapshot, Transaction};
-use super::tables::META;
+use std::ops::ControlFlow;
+
+use super::engine::{Direction, Engine, Read, Snapshot, Transaction};
+use super::tables::{KeyRange, META, SUPER_ADMINS, USERS};
 use super::{StoreError, idempotency};
 use crate::error::Error;
+use crate::model::role::RoleRef;
+use crate::model::user::UserStatus;
 
 /// The steps from version 1 on: the first leads to version 2. One that has been released is never changed.
-const MIGRATIONS: &[Migration] = &[];
+const MIGRATIONS: &[Migration] = &[list_super_admins];
 
 type Migration = fn(&mut Transaction) -> Result<(), Error>;
 
@@ -48,6 +52,18 @@ pub(super) fn prepare(engine: &Engine) -> Result<(), StoreError> {
     META.put(&mut transaction, &KEY.into(), &SCHEMA_VERSION)?;
     transaction.commit().map_err(Error::from)?;
     Ok(())
+}
+
+/// To version 2, which knows the active super admins without looking at every user.
+fn list_super_admins(transaction: &mut Transaction) -> Result<(), Error> {
+    let mut found = Vec::new();
+    USERS.scan(transaction, KeyRange::all(), Direction::Ascending, |key, user| {
+        if user.role == RoleRef::SUPER_ADMIN && user.status == UserStatus::Active {
+            found.push(key);
+        }
+        ControlFlow::Continue(())
+    })?;
+    found.iter().try_for_each(|key| SUPER_ADMINS.put(transaction, key, &()))
 }
 
 fn version(from: &impl Read) -> Result<Option<u64>, Error> {

@@ -1,17 +1,22 @@
 //! Everything the appliance keeps: typed tables over one engine, one writer, and what of it is held in memory.
 
 mod addresses;
+pub mod assignments;
 pub mod audit;
 pub mod commands;
 pub mod devices;
 pub mod engine;
 pub mod enrollment_tokens;
+pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod index;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod policies;
+pub mod resolution;
+pub mod roles;
 pub mod sessions;
 pub mod tables;
 #[cfg(test)]
@@ -33,7 +38,11 @@ use addresses::Addresses;
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
 use memory::{Effect, Memory, facts};
-use tables::{AUDIT_HEADS, DEVICES, HEARTBEATS, KeyRange, META, ORGANIZATIONS, SESSIONS, SIGNING_KEYS, USERS};
+use resolution::Resolver;
+use tables::{
+    AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES, ROLES, SESSIONS,
+    SIGNING_KEYS, USERS,
+};
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
 use crate::clock::Time;
@@ -58,20 +67,25 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with the file and what to do; the file is then as it was.
-    pub fn open(path: &Path, config: &StoreConfig, ids: Arc<Ids>) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, config: &StoreConfig, ids: Arc<Ids>, now: Time) -> Result<Self, StoreError> {
         let options = Options {
             cache_bytes: usize::try_from(config.cache).unwrap_or(usize::MAX),
             verify_up_to_bytes: config.verify_at_start,
         };
         let engine = Engine::open(path, options, migrate::accept)?;
         let space = space_watch(path, config.min_free);
-        Self::start(engine, ids, space)
+        Self::start(engine, ids, now, space)
     }
 
-    fn start(engine: Engine, ids: Arc<Ids>, space: Box<dyn FnMut() -> bool + Send>) -> Result<Self, StoreError> {
+    fn start(
+        engine: Engine,
+        ids: Arc<Ids>,
+        now: Time,
+        space: Box<dyn FnMut() -> bool + Send>,
+    ) -> Result<Self, StoreError> {
         migrate::prepare(&engine)?;
         let memory = Arc::new(Memory::default());
-        load(&engine.snapshot().map_err(Error::from)?, &memory, &ids)?;
+        load(&engine.snapshot().map_err(Error::from)?, &memory, &ids, now)?;
         let engine = Arc::new(engine);
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failing, failed) = watch::channel(false);
@@ -94,7 +108,7 @@ impl Store {
         Ok(self.engine.snapshot()?)
     }
 
-    pub fn memory(&self) -> &Memory {
+    pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
@@ -175,7 +189,7 @@ pub enum StoreError {
     Read(#[from] Error),
 }
 
-fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
+fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<(), Error> {
     let mut effects = Vec::new();
     let each = Direction::Ascending;
     ORGANIZATIONS.scan(snapshot, KeyRange::all(), each, |_, organization| {
@@ -184,6 +198,22 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
     })?;
     USERS.scan(snapshot, KeyRange::all(), each, |_, user| {
         effects.push(Effect::User(user));
+        ControlFlow::Continue(())
+    })?;
+    ROLES.scan(snapshot, KeyRange::all(), each, |_, role| {
+        effects.push(Effect::Role(role));
+        ControlFlow::Continue(())
+    })?;
+    GROUPS.scan(snapshot, KeyRange::all(), each, |_, group| {
+        effects.push(Effect::Group(group));
+        ControlFlow::Continue(())
+    })?;
+    MEMBERS.scan(snapshot, KeyRange::all(), each, |(_, group, user), ()| {
+        effects.push(Effect::Joined(group, user));
+        ControlFlow::Continue(())
+    })?;
+    POLICIES.scan(snapshot, KeyRange::all(), each, |_, policy| {
+        effects.push(Effect::Policy(Box::new(policy)));
         ControlFlow::Continue(())
     })?;
     SESSIONS.scan(snapshot, KeyRange::all(), each, |_, session| {
@@ -197,20 +227,27 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
     })?;
     keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
     effects.push(Effect::SigningKeys(keys));
-    memory.apply(effects);
-    load_fleets(snapshot, memory, ids)
+    memory.apply(effects, now);
+    load_fleets(snapshot, memory, ids, now)
 }
 
-fn load_fleets(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
+fn load_fleets(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<(), Error> {
     let mut seen: HashMap<DeviceId, Time> = HashMap::new();
     HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |(_, device), time| {
         seen.insert(device, Time::from_unix(time));
         ControlFlow::Continue(())
     })?;
+    let directory = memory.directory();
+    let mut resolver: Option<Resolver> = None;
     let mut builders: HashMap<OrganizationId, index::Builder> = HashMap::new();
     DEVICES.scan(snapshot, KeyRange::all(), Direction::Ascending, |(organization, id), device| {
         ids.start_after(id.as_bytes());
-        builders.entry(organization).or_default().add(&facts(&device, seen.get(&id).copied()));
+        let resolver = match &mut resolver {
+            Some(resolver) if resolver.organization() == organization => resolver,
+            other => other.insert(Resolver::new(&directory, organization)),
+        };
+        let facts = facts(resolver, &device, seen.get(&id).copied(), now);
+        builders.entry(organization).or_default().add(&facts);
         ControlFlow::Continue(())
     })?;
     for (organization, builder) in builders {

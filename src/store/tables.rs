@@ -8,14 +8,20 @@ use serde::de::DeserializeOwned;
 
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
-use crate::ids::{CommandId, DeviceId, EnrollmentTokenId, OrganizationId, SessionId, UserId};
+use crate::ids::{
+    CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
+};
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::group::Group;
 use crate::model::organization::Organization;
+use crate::model::policy::{Policy, PolicyVersion};
+use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
+use crate::store::assignments::Assignee;
 use crate::store::audit::Head;
 use crate::store::idempotency::Outcome;
 
@@ -27,6 +33,25 @@ pub const ORGANIZATIONS: Table<OrganizationId, Organization> = Table::new("organ
 pub const USERS: Table<(OrganizationId, UserId), User> = Table::new("users");
 /// By the e-mail in its form for comparison; unique in the whole appliance, since it is all that sign-in asks for.
 pub const USERS_BY_EMAIL: Table<String, (OrganizationId, UserId)> = Table::new("users_by_email");
+/// The users with a role of the organization's own.
+pub const USERS_BY_ROLE: Table<(OrganizationId, RoleId, UserId), ()> = Table::new("users_by_role");
+/// The active super admins of the whole appliance: never empty once it is set up.
+pub const SUPER_ADMINS: Table<(OrganizationId, UserId), ()> = Table::new("super_admins");
+pub const ROLES: Table<(OrganizationId, RoleId), CustomRole> = Table::new("roles");
+/// By the name in its form for comparison.
+pub const ROLES_BY_NAME: Table<(OrganizationId, String), RoleId> = Table::new("roles_by_name");
+pub const GROUPS: Table<(OrganizationId, GroupId), Group> = Table::new("groups");
+/// By the name in its form for comparison.
+pub const GROUPS_BY_NAME: Table<(OrganizationId, String), GroupId> = Table::new("groups_by_name");
+/// Who is in a group directly.
+pub const MEMBERS: Table<(OrganizationId, GroupId, UserId), ()> = Table::new("members");
+pub const GROUPS_OF_USER: Table<(OrganizationId, UserId, GroupId), ()> = Table::new("groups_of_user");
+pub const POLICIES: Table<(OrganizationId, PolicyId), Policy> = Table::new("policies");
+/// By the name in its form for comparison.
+pub const POLICIES_BY_NAME: Table<(OrganizationId, String), PolicyId> = Table::new("policies_by_name");
+/// The policies that extend another, by that other.
+pub const POLICIES_BY_BASE: Table<(OrganizationId, PolicyId, PolicyId), ()> = Table::new("policies_by_base");
+pub const POLICY_VERSIONS: Table<(OrganizationId, PolicyId, u64), PolicyVersion> = Table::new("policy_versions");
 pub const SIGNING_KEYS: Table<String, SigningKey> = Table::new("signing_keys");
 pub const SESSIONS: Table<SessionId, Session> = Table::new("sessions");
 pub const SESSIONS_BY_FAMILY: Table<[u8; 32], SessionId> = Table::new("sessions_by_family");
@@ -39,6 +64,8 @@ pub const HEARTBEATS: Table<(OrganizationId, DeviceId), i64> = Table::new("heart
 pub const COMMANDS: Table<(OrganizationId, DeviceId, CommandId), Command> = Table::new("commands");
 /// The commands that wait for a device's word, so that a check-in reads no history.
 pub const OPEN_COMMANDS: Table<(OrganizationId, DeviceId, CommandId), ()> = Table::new("open_commands");
+/// What each policy is assigned to.
+pub const ASSIGNMENTS: Table<(OrganizationId, PolicyId, Assignee), ()> = Table::new("assignments");
 /// By the serial number in lower case.
 pub const WIPE_INTENTS: Table<(OrganizationId, String), WipeIntent> = Table::new("wipe_intents");
 pub const ENROLLMENT_TOKENS: Table<(OrganizationId, EnrollmentTokenId), EnrollmentToken> =
@@ -214,7 +241,7 @@ macro_rules! id_keys {
     )+};
 }
 
-id_keys!(OrganizationId, UserId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
+id_keys!(OrganizationId, UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

@@ -28,7 +28,7 @@ fn open(disk: &Disk) -> Store {
     let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
     let engine = Engine::open_on(disk.clone(), options).expect("the disk holds a good file, or none");
     let ids = Arc::new(Ids::new(Arc::new(ManualClock::at(NOW))));
-    Store::start(engine, ids, Box::new(|| false)).expect("the store starts")
+    Store::start(engine, ids, NOW, Box::new(|| false)).expect("the store starts")
 }
 
 fn stamp(organization: OrganizationId) -> Stamp {
@@ -39,7 +39,15 @@ async fn organization(store: &Store) -> OrganizationId {
     let made = store.write(Stamp::system(NOW), |tx| {
         let (id, now) = (tx.new_id(), tx.now());
         let name = "Acme".into();
-        let made = Organization { id, name, tier: Tier::Standard, created_at: now, updated_at: now, revision: 1 };
+        let made = Organization {
+            id,
+            name,
+            tier: Tier::Standard,
+            default_policy_id: None,
+            created_at: now,
+            updated_at: now,
+            revision: 1,
+        };
         organizations::put(tx, made)?;
         Ok(Audited::new(id, AuditEvent::new("system.setup").of(id)))
     });

@@ -17,6 +17,7 @@ use super::addresses::Addresses;
 use super::audit::AuditEvent;
 use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
+use super::index::Judgement;
 use super::memory::{Effect, Memory};
 use super::tables::{Key, Table};
 use super::{audit, idempotency};
@@ -24,6 +25,7 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{Ids, OrganizationId, RequestId};
 use crate::model::audit::Actor;
+use crate::model::device::Device;
 
 /// Closures in one commit at most. More would make the first of them wait for little gain.
 const BATCH: usize = 256;
@@ -89,6 +91,11 @@ impl<T> Audited<T> {
         self
     }
 
+    /// Whether the log says nothing of it so far.
+    pub fn is_silent(&self) -> bool {
+        self.events.is_empty()
+    }
+
     pub fn value(&self) -> &T {
         &self.value
     }
@@ -103,6 +110,7 @@ pub struct Tx<'a> {
     transaction: &'a mut Transaction,
     addresses: &'a mut Addresses,
     ids: &'a Ids,
+    memory: &'a Memory,
     stamp: &'a Stamp,
     space_is_low: bool,
     wrote: bool,
@@ -112,6 +120,16 @@ pub struct Tx<'a> {
 impl Tx<'_> {
     pub fn now(&self) -> Time {
         self.stamp.now
+    }
+
+    /// How the device is judged, and why, by the policies of the last commit.
+    pub fn verdict(&self, device: &Device) -> (Judgement, Vec<String>) {
+        self.memory.verdict(device, self.now())
+    }
+
+    /// Judges the organization's devices anew where time alone may change a verdict.
+    pub fn judge_by_time(&mut self, organization: OrganizationId) {
+        self.effect(Effect::TimePassed(organization));
     }
 
     pub fn stamp(&self) -> &Stamp {
@@ -282,6 +300,7 @@ impl Writer {
             let mut transaction = self.engine.begin()?;
             let mut effects = Vec::new();
             let mut wrote = false;
+            let mut now = Time::from_unix(0);
             let mut next = 0;
             while next < batch.len() {
                 let job = &mut batch[next];
@@ -290,6 +309,7 @@ impl Writer {
                     transaction: &mut transaction,
                     addresses: &mut self.addresses,
                     ids: &self.ids,
+                    memory: &self.memory,
                     stamp: &stamp,
                     space_is_low,
                     wrote: false,
@@ -305,6 +325,7 @@ impl Writer {
                 match result {
                     Ok(()) => {
                         wrote |= has_written;
+                        now = now.max(stamp.now);
                         effects.append(&mut learnt);
                         next += 1;
                     }
@@ -319,9 +340,9 @@ impl Writer {
             }
             if wrote {
                 transaction.commit()?;
-                self.memory.apply(effects);
                 self.addresses.commit();
             }
+            self.memory.apply(effects, now);
             batch.drain(..).for_each(Job::succeed);
             return Ok(());
         }

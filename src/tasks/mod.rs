@@ -12,6 +12,8 @@ use crate::error::Error;
 
 /// How often silent devices are looked for.
 const OFFLINE: Duration = Duration::from_secs(2);
+/// How often changed verdicts are looked for.
+const COMPLIANCE: Duration = Duration::from_secs(1);
 /// How often lapsed things are looked for.
 const TIDY: Duration = Duration::from_secs(60);
 /// How often a write is tried, for `/health` and the watchdog.
@@ -21,7 +23,11 @@ const PROBE: Duration = Duration::from_secs(5);
 pub fn start(services: &Arc<Services>, heartbeat_flush: Duration) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
-    tasks.spawn(every(TIDY, services.clone(), |services| async move { services.tidy().await }));
+    tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));
+    tasks.spawn(every(TIDY, services.clone(), |services| async move {
+        services.judge_by_time().await?;
+        services.tidy().await
+    }));
     tasks.spawn(every(heartbeat_flush, services.clone(), |services| async move { services.write_heartbeats().await }));
     tasks.spawn(every(PROBE, services.clone(), |services| async move {
         services.probe().await;

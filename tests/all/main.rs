@@ -3,6 +3,7 @@
 mod contract;
 mod devices;
 mod failures;
+mod policies;
 mod process;
 mod requests;
 mod server;

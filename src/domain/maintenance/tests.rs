@@ -46,7 +46,7 @@ impl Appliance {
     fn on(folder: TempDir, clock: Arc<ManualClock>) -> Self {
         let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
         let config = Config::default();
-        let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone()).unwrap();
+        let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone(), clock.now()).unwrap();
         let no_certificates = Box::new(|_: &str, _, _, _| Err(Error::internal("no certificates here")));
         let services = Services::new(store, config, ids.clone(), clock.clone(), no_certificates);
         Self { services, clock, ids, folder }
@@ -114,7 +114,7 @@ impl Appliance {
 
     async fn check_in(&self, device: &Enrolled) -> Vec<Command> {
         let op = self.by(&device.device_token);
-        let checked_in = self.services.check_in(&op, device.device.id, Report::default(), Duration::ZERO).await;
+        let checked_in = self.services.check_in(&op, device.device.id, Report::default(), None, Duration::ZERO).await;
         checked_in.unwrap().commands
     }
 

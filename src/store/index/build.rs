@@ -3,6 +3,7 @@
 use crate::clock::Time;
 use crate::ids::DeviceId;
 use crate::model::device::Status;
+use crate::store::resolution::Report;
 
 use super::order::Order;
 use super::properties::{Properties, Property};
@@ -14,6 +15,7 @@ struct Row {
     id: DeviceId,
     record: Record,
     seen: Time,
+    report: Report,
 }
 
 /// Collects devices, in whatever order, for a new [`Fleet`].
@@ -27,7 +29,8 @@ impl Builder {
     /// Of two devices with one id, the later one counts.
     pub fn add(&mut self, facts: &Facts<'_>) {
         let record = facts.record(&mut self.properties);
-        self.rows.push(Row { id: facts.id, record, seen: facts.last_seen.unwrap_or(NEVER) });
+        let seen = facts.last_seen.unwrap_or(NEVER);
+        self.rows.push(Row { id: facts.id, record, seen, report: facts.report });
     }
 
     pub fn build(mut self) -> Fleet {
@@ -52,12 +55,12 @@ impl Fleet {
         if dead < DEAD_MIN || dead <= live {
             return;
         }
-        let Self { ids, records, seen, live, mut properties, .. } = std::mem::take(self);
+        let Self { ids, records, seen, reports, live, mut properties, .. } = std::mem::take(self);
         properties.clear();
-        let rows = ids.into_iter().zip(records).zip(seen).enumerate();
+        let rows = ids.into_iter().zip(records).zip(seen.into_iter().zip(reports)).enumerate();
         let rows = rows
             .filter(|(at, _)| live.contains(number(*at)))
-            .map(|(_, ((id, record), seen))| Row { id, record, seen })
+            .map(|(_, ((id, record), (seen, report)))| Row { id, record, seen, report })
             .collect();
         *self = from_rows(properties, rows);
     }
@@ -69,14 +72,17 @@ fn from_rows(properties: Properties, rows: Vec<Row>) -> Fleet {
     fleet.ids.reserve_exact(rows.len());
     fleet.records.reserve_exact(rows.len());
     fleet.seen.reserve_exact(rows.len());
-    for (at, Row { id, record, seen }) in rows.into_iter().enumerate() {
+    fleet.reports.reserve_exact(rows.len());
+    for (at, Row { id, record, seen, report }) in rows.into_iter().enumerate() {
         let slot = number(at);
         record.keys.iter().for_each(|&key| fleet.properties.insert(key, slot));
         fleet.ids.push(id);
         fleet.records.push(record);
         fleet.seen.push(seen);
+        fleet.reports.push(report);
     }
     fleet.properties.trim();
+    fleet.unrecorded = fleet.live_unrecorded();
     fleet.search = Search::new(fleet.records.iter().map(|record| &*record.text));
     let slots = 0..number(fleet.ids.len());
     fleet.live = slots.clone().collect();

@@ -14,6 +14,8 @@ pub struct Filter {
     pub users: Vec<UserId>,
     pub policies: Vec<PolicyId>,
     pub groups: Vec<GroupId>,
+    /// Users in the groups, whose devices count as the groups' own.
+    pub members: Vec<UserId>,
     /// Part of the name, the hostname or the serial number, in whatever case. Empty text is part of everything.
     pub text: String,
 }
@@ -24,13 +26,15 @@ impl Filter {
         fn kind<T: Copy>(values: &[T], property: fn(T) -> Property) -> Vec<Property> {
             values.iter().copied().map(property).collect()
         }
+        let mut groups = kind(&self.groups, Property::Group);
+        groups.extend(self.members.iter().copied().map(Property::User));
         [
             kind(&self.statuses, Property::Status),
             kind(&self.platforms, Property::Platform),
             kind(&self.compliances, Property::Compliance),
             kind(&self.users, Property::User),
             kind(&self.policies, Property::Policy),
-            kind(&self.groups, Property::Group),
+            groups,
         ]
         .into_iter()
         .filter(|alternatives| !alternatives.is_empty())

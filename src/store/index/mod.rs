@@ -10,6 +10,7 @@
 
 mod build;
 mod filter;
+mod judgement;
 mod order;
 mod properties;
 mod search;
@@ -24,9 +25,11 @@ use roaring::RoaringBitmap;
 use crate::clock::Time;
 use crate::ids::{DeviceId, GroupId, PolicyId, UserId};
 use crate::model::device::{Compliance, Platform, Status};
+use crate::store::resolution::Report;
 
 pub use build::Builder;
 pub use filter::{Filter, Page, Sort, SortKey};
+pub use judgement::Judgement;
 
 use order::{Order, Place, Wanted};
 use properties::{Key, Properties, Property};
@@ -40,11 +43,17 @@ pub struct Facts<'a> {
     pub id: DeviceId,
     pub status: Status,
     pub platform: Platform,
+    /// What the device is judged as, which the row may not say yet.
     pub compliance: Compliance,
     pub user: Option<UserId>,
+    /// The strongest policy in force.
     pub policy: Option<PolicyId>,
+    /// The policy assigned to the device itself.
+    pub assigned: Option<PolicyId>,
+    /// Those that the device itself is in, whatever its user's.
     pub groups: &'a [GroupId],
     pub last_seen: Option<Time>,
+    pub report: Report,
     pub name: &'a str,
     pub hostname: Option<&'a str>,
     pub serial: Option<&'a str>,
@@ -56,6 +65,7 @@ impl Facts<'_> {
             .into_iter()
             .chain(self.user.map(Property::User))
             .chain(self.policy.map(Property::Policy))
+            .chain(self.assigned.map(Property::Assigned))
             .chain(self.groups.iter().copied().map(Property::Group))
     }
 
@@ -94,6 +104,10 @@ pub struct Fleet {
     records: Vec<Record>,
     /// By slot.
     seen: Vec<Time>,
+    /// By slot.
+    reports: Vec<Report>,
+    /// Live slots whose compliance is not the one that their rows have.
+    unrecorded: RoaringBitmap,
     /// The slots that are not dead.
     live: RoaringBitmap,
     properties: Properties,
@@ -141,6 +155,8 @@ impl Fleet {
         self.live.insert(slot);
         self.put_record(slot, record);
         self.seen[slot as usize] = seen;
+        self.reports[slot as usize] = facts.report;
+        self.note_unrecorded(slot);
         self.enter_seen(slot);
     }
 
@@ -151,6 +167,7 @@ impl Fleet {
         self.put_record(slot, Record::default());
         self.seen[slot as usize] = NEVER;
         self.live.remove(slot);
+        self.unrecorded.remove(slot);
         self.rebuild_if_mostly_dead();
         true
     }
@@ -287,6 +304,7 @@ impl Fleet {
         self.ids.insert(at, id);
         self.records.push(Record::default());
         self.seen.push(NEVER);
+        self.reports.push(Report::default());
         for slot in (at..self.ids.len() - 1).rev() {
             self.move_up(number(slot));
         }
@@ -305,7 +323,10 @@ impl Fleet {
         self.put_record(above, copy);
         self.put_record(slot, Record::default());
         self.seen.swap(slot as usize, above as usize);
+        self.reports.swap(slot as usize, above as usize);
         self.live.insert(above);
+        self.unrecorded.remove(slot);
+        self.note_unrecorded(above);
         self.enter_seen(above);
     }
 

@@ -13,7 +13,11 @@ pub(super) enum Property {
     Platform(Platform),
     Compliance(Compliance),
     User(UserId),
+    /// The strongest policy in force.
     Policy(PolicyId),
+    /// The policy assigned to the device itself.
+    Assigned(PolicyId),
+    /// A group that the device itself is in.
     Group(GroupId),
 }
 
@@ -45,6 +49,10 @@ impl Properties {
                 }
             }
         })
+    }
+
+    pub fn of(&self, key: Key) -> Property {
+        self.sets[key as usize].0
     }
 
     pub fn insert(&mut self, key: Key, slot: u32) {

@@ -37,7 +37,9 @@ impl Device {
             compliance: self.compliance,
             user: self.user,
             policy: self.policy,
+            assigned: None,
             groups: &self.groups,
+            report: Report::default(),
             last_seen: self.last_seen,
             name: &self.name,
             hostname: self.hostname.as_deref(),
@@ -55,7 +57,9 @@ impl Device {
             && one(&filter.compliances, &[self.compliance])
             && one(&filter.users, self.user.as_slice())
             && one(&filter.policies, self.policy.as_slice())
-            && one(&filter.groups, &self.groups)
+            && (filter.groups.is_empty() && filter.members.is_empty()
+                || self.groups.iter().any(|group| filter.groups.contains(group))
+                || self.user.is_some_and(|user| filter.members.contains(&user)))
             && fields.into_iter().flatten().any(|field| lower(field).contains(&lower(&filter.text)))
     }
 }
@@ -104,6 +108,7 @@ enum Change {
     Remove(DeviceId),
     RemoveMany(Range<u128>),
     Touch(DeviceId, Time),
+    Judge(DeviceId, Option<PolicyId>, Compliance),
 }
 
 #[derive(Clone, Debug)]
@@ -153,6 +158,8 @@ fn some_change() -> impl Strategy<Value = Change> {
         2 => some_id().prop_map(Change::Remove),
         1 => (0..IDS, 0..60u128).prop_map(|(first, count)| Change::RemoveMany(first..first + count)),
         3 => (some_id(), some_time()).prop_map(|(id, time)| Change::Touch(id, time)),
+        3 => (some_id(), option::of(0..3u128), select(Compliance::ALL))
+            .prop_map(|(device, policy, compliance)| Change::Judge(device, policy.map(id), compliance)),
     ]
 }
 
@@ -164,7 +171,7 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<
 fn some_question() -> impl Strategy<Value = Question> {
     let ids: Vec<u128> = (0..21).collect();
     let words = (some_of(Status::ALL), some_of(Platform::ALL), some_of(Compliance::ALL));
-    let owners = (some_of(&ids), some_of(&ids[..4]), some_of(&ids[..5]));
+    let owners = (some_of(&ids), some_of(&ids[..4]), some_of(&ids[..5]), some_of(&ids));
     let text = prop_oneof![1 => Just(String::new()), 2 => some_text(4)];
     let sort = (select(vec![SortKey::CreatedAt, SortKey::LastSeen, SortKey::DeviceName]), any::<bool>());
     let place = (
@@ -180,6 +187,7 @@ fn some_question() -> impl Strategy<Value = Question> {
             users: owners.0.into_iter().map(id).collect(),
             policies: owners.1.into_iter().map(id).collect(),
             groups: owners.2.into_iter().map(id).collect(),
+            members: owners.3.into_iter().map(id).collect(),
             text,
         },
         sort: Sort { key: sort.0, descending: sort.1 },
@@ -202,6 +210,10 @@ fn apply(change: Change, fleet: &mut Fleet, model: &mut Model) {
         Change::Touch(id, time) => {
             let known = model.0.get_mut(&id).map(|device| device.last_seen = device.last_seen.max(Some(time)));
             assert_eq!(fleet.touch(id, time), known.is_some());
+        }
+        Change::Judge(id, policy, compliance) => {
+            let known = model.0.get_mut(&id).map(|device| (device.policy, device.compliance) = (policy, compliance));
+            assert_eq!(fleet.judge(id, Judgement { policy, compliance }), known.is_some());
         }
     }
 }
@@ -229,6 +241,9 @@ fn is_tidy(fleet: &Fleet, model: &Model) {
         assert_eq!(fleet.contains(id), model.0.contains_key(&id));
         assert_eq!(fleet.last_seen(id), model.0.get(&id).and_then(|device| device.last_seen));
     }
+    let recorded = Report::default().recorded();
+    let unrecorded = model.0.iter().filter(|(_, device)| device.compliance != recorded).map(|(id, _)| *id);
+    assert_eq!(fleet.unrecorded(usize::MAX), unrecorded.collect::<Vec<_>>());
     let mut fresh = Builder::default();
     model.0.iter().for_each(|(id, device)| fresh.add(&device.facts(*id)));
     let fresh = fresh.build();

@@ -8,11 +8,12 @@ use crate::model::audit::Actor;
 use crate::model::command::{Command, CommandStatus, CommandType};
 use crate::model::device::{Compliance, Device, Platform, Status};
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::role::{Role, RoleRef};
 use crate::model::session::Session;
 use crate::model::user::{User, UserStatus};
 
 pub fn new_user(organization_id: OrganizationId, id: UserId, email: &str) -> User {
-    let (name, role) = ("new".into(), "user".into());
+    let (name, role) = ("new".into(), RoleRef::BuiltIn(Role::User));
     let (created_at, updated_at) = (NOW, NOW);
     let status = UserStatus::Active;
     let (password_hash, last_login) = (None, None);
@@ -23,6 +24,7 @@ pub fn new_user(organization_id: OrganizationId, id: UserId, email: &str) -> Use
         email,
         name,
         role,
+        policy_id: None,
         status,
         password_hash,
         last_login,
@@ -60,6 +62,7 @@ pub fn new_device(organization_id: OrganizationId, id: DeviceId, user_id: Option
         hostname: None,
         status: Status::Pending,
         enrolled_at: NOW,
+        group_id: None,
         policy_id: None,
         policy_version: None,
         // Not known before it is enrolled.
@@ -108,6 +111,8 @@ pub fn new_token(organization_id: OrganizationId, id: EnrollmentTokenId, token_h
         uses: 0,
         expires_at: None,
         user_id: None,
+        group_id: None,
+        policy_id: None,
         tags: Vec::new(),
         created_by: UserId::from_bytes([0; 16]),
         created_at: NOW,

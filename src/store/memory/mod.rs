@@ -1,0 +1,218 @@
+//! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
+//! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
+
+mod directory;
+mod waiting;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::index::{Facts, Fleet, Judgement};
+use super::resolution::{Circumstances, Report, Resolver};
+use crate::clock::Time;
+use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::model::device::Device;
+use crate::model::group::Group;
+use crate::model::organization::Organization;
+use crate::model::policy::Policy;
+use crate::model::role::CustomRole;
+use crate::model::session::{Session, SigningKey};
+use crate::model::user::User;
+
+pub use directory::{Directory, GroupFacts, RoleFacts, SessionFacts, UserFacts};
+pub use waiting::Waiter;
+
+use waiting::Waiting;
+
+/// What a commit changes in memory.
+pub(super) enum Effect {
+    Organization(Organization),
+    User(User),
+    UserGone(UserId),
+    Role(CustomRole),
+    RoleGone(RoleId),
+    Group(Group),
+    GroupGone(GroupId),
+    Joined(GroupId, UserId),
+    Left(GroupId, UserId),
+    Policy(Box<Policy>),
+    PolicyGone(PolicyId),
+    Session(Session),
+    SessionGone(SessionId),
+    SigningKeys(Vec<SigningKey>),
+    /// Stored anew; when it was last seen stays as memory knows it.
+    Device(Box<Device>),
+    DeviceGone(OrganizationId, DeviceId),
+    /// Something waits for the device: whoever holds its check-in open answers now.
+    Wake(DeviceId),
+    /// Verdicts that depend on the time are due again.
+    TimePassed(OrganizationId),
+}
+
+/// Which devices of an organization may be judged otherwise than before.
+pub(super) enum Reach {
+    All,
+    Of(HashSet<UserId>),
+}
+
+impl Reach {
+    fn user(id: UserId) -> Self {
+        Self::Of(HashSet::from([id]))
+    }
+
+    fn none() -> Self {
+        Self::Of(HashSet::new())
+    }
+
+    fn and(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Of(users), Self::Of(more)) => users.extend(more),
+            _ => *self = Self::All,
+        }
+    }
+
+    fn includes(&self, user: Option<UserId>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(users) => user.is_some_and(|user| users.contains(&user)),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Memory {
+    directory: RwLock<Directory>,
+    fleets: RwLock<HashMap<OrganizationId, Arc<RwLock<Fleet>>>>,
+    waiting: Waiting,
+}
+
+// Whoever holds a fleet may go on to read the directory, and not the other way round.
+impl Memory {
+    pub fn directory(&self) -> RwLockReadGuard<'_, Directory> {
+        read(&self.directory)
+    }
+
+    /// The organization's fleet index; an empty one for an organization without devices.
+    pub fn fleet(&self, organization: OrganizationId) -> Arc<RwLock<Fleet>> {
+        if let Some(fleet) = read(&self.fleets).get(&organization) {
+            return fleet.clone();
+        }
+        write(&self.fleets).entry(organization).or_default().clone()
+    }
+
+    /// Resolves as soon as something is committed for the device after this call: a command, or other settings than
+    /// those of `fingerprint`.
+    pub fn wait_for(&self, organization: OrganizationId, device: DeviceId, fingerprint: u128) -> Waiter<'_> {
+        self.waiting.add(organization, device, fingerprint)
+    }
+
+    /// Tells the settings that the device should have from any others.
+    pub fn fingerprint(&self, organization: OrganizationId, device: DeviceId) -> u128 {
+        let fleet = self.fleet(organization);
+        let circumstances = read(&fleet).circumstances(device).map(|(circumstances, _)| circumstances);
+        let directory = self.directory();
+        let mut resolver = Resolver::new(&directory, organization);
+        resolver.resolve(device, circumstances.unwrap_or_default()).1.fingerprint
+    }
+
+    /// How the device is judged, and why.
+    pub fn verdict(&self, device: &Device, now: Time) -> (Judgement, Vec<String>) {
+        let directory = self.directory();
+        Resolver::new(&directory, device.organization_id).verdict(device, now)
+    }
+
+    pub(super) fn adopt_fleet(&self, organization: OrganizationId, fleet: Fleet) {
+        write(&self.fleets).insert(organization, Arc::new(RwLock::new(fleet)));
+    }
+
+    /// `now` is when the effects were caused.
+    pub(super) fn apply(&self, effects: Vec<Effect>, now: Time) {
+        let mut reached: HashMap<OrganizationId, Reach> = HashMap::new();
+        for effect in effects {
+            match effect {
+                Effect::Device(device) => {
+                    let facts = {
+                        let directory = self.directory();
+                        facts(&mut Resolver::new(&directory, device.organization_id), &device, None, now)
+                    };
+                    write(&self.fleet(device.organization_id)).upsert(&facts);
+                }
+                Effect::DeviceGone(organization, device) => {
+                    write(&self.fleet(organization)).remove(device);
+                }
+                Effect::Wake(device) => self.waiting.wake(device),
+                other => {
+                    let mut directory = write(&self.directory);
+                    if let Some((organization, reach)) = directory.reach(&other) {
+                        reached.entry(organization).or_insert_with(Reach::none).and(reach);
+                    }
+                    directory.apply(other);
+                }
+            }
+        }
+        for (organization, reach) in reached {
+            self.judge(organization, &reach, now);
+            self.waiting.wake_changed(organization, |device| self.fingerprint(organization, device));
+        }
+    }
+
+    /// Judges anew whoever is within reach.
+    fn judge(&self, organization: OrganizationId, reach: &Reach, now: Time) {
+        let fleet = self.fleet(organization);
+        let mut changed: Vec<(DeviceId, Judgement)> = Vec::new();
+        {
+            let fleet = read(&fleet);
+            let directory = self.directory();
+            let mut resolver = Resolver::new(&directory, organization);
+            for (device, circumstances, report, before) in fleet.judged() {
+                if reach.includes(circumstances.user) {
+                    let after = resolver.judge(device, circumstances, report, now);
+                    if after != before {
+                        changed.push((device, after));
+                    }
+                }
+            }
+        }
+        // This is the writer, and memory is changed by nobody else: what was read still holds.
+        let mut fleet = write(&fleet);
+        for (device, judgement) in changed {
+            fleet.judge(device, judgement);
+        }
+    }
+}
+
+/// What the index holds of a device.
+pub(super) fn facts<'a>(
+    resolver: &mut Resolver<'_>,
+    device: &'a Device,
+    last_seen: Option<Time>,
+    now: Time,
+) -> Facts<'a> {
+    let report = Report::of(device);
+    let judgement = resolver.judge(device.id, Circumstances::of(device), report, now);
+    Facts {
+        id: device.id,
+        status: device.status,
+        platform: device.platform,
+        compliance: judgement.compliance,
+        user: device.user_id,
+        policy: judgement.policy,
+        assigned: device.policy_id,
+        groups: device.group_id.as_slice(),
+        last_seen,
+        report,
+        name: &device.device_name,
+        hostname: device.hostname.as_deref(),
+        serial: device.serial_number.as_deref(),
+    }
+}
+
+// Nothing that panics while it holds one of these locks leaves them half changed in a way that a later reader could
+// not bear: each effect replaces whole values.
+pub fn read<T: ?Sized>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub fn write<T: ?Sized>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}
