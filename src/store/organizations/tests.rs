@@ -135,13 +135,13 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
             created_at: now,
             expires_at: now,
         };
-        tx.put(tables::API_KEY_USES, &(id, key.id), &now.unix())?;
         api_keys::insert(tx, key)?;
         let made = (id, root.id, device.id);
         devices::insert(tx, device)?;
         Ok(Audited::new(made, AuditEvent::new("organization.create").of(id)))
     };
     let made = store.write(Stamp::system(NOW), fill).await.unwrap();
+    store.memory().directory().api_key_by_hash(&[[seed; 16], [6; 16]].concat().try_into().unwrap()).unwrap().used(NOW);
     store.seen(made.0, made.2, NOW);
     store.flush_heartbeats(Stamp::system(NOW)).await.unwrap();
     made

@@ -99,8 +99,7 @@ impl Change {
             devices::get(tx, organization, id)?.ok_or(Error::NotFound("device"))
         };
         match self.clone() {
-            Self::AddUser(user) => users::put(tx, user)?,
-            Self::PutUser(user) => users::put(tx, user)?,
+            Self::AddUser(user) | Self::PutUser(user) => users::put(tx, user)?,
             Self::PutSession(session) => sessions::put(tx, session)?,
             Self::EndSession(id) => {
                 sessions::delete(tx, id)?;
