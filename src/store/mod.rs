@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
-use memory::{Effect, Memory, facts};
+use memory::{Effect, Memory, StoredFacts};
 use tables::{AUDIT_HEADS, DEVICES, HEARTBEATS, KeyRange, META, ORGANIZATIONS, SESSIONS, SIGNING_KEYS, USERS};
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
@@ -199,16 +199,22 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
 }
 
 fn load_fleets(snapshot: &Snapshot, memory: &Memory, ids: &Ids) -> Result<(), Error> {
-    let mut seen: HashMap<DeviceId, Time> = HashMap::new();
-    HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |(_, device), time| {
-        seen.insert(device, Time::from_unix(time));
+    let mut seen = Vec::new();
+    HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |key, time| {
+        seen.push((key, Time::from_unix(time)));
         ControlFlow::Continue(())
     })?;
+    // Both tables are in the order of the same keys.
+    let mut seen = seen.into_iter().peekable();
     let mut builders: HashMap<OrganizationId, index::Builder> = HashMap::new();
-    DEVICES.scan(snapshot, KeyRange::all(), Direction::Ascending, |(organization, id), device| {
+    DEVICES.scan_stored(snapshot, KeyRange::all(), Direction::Ascending, |key, device| {
+        let (organization, id) = key;
         ids.start_after(id.as_bytes());
-        builders.entry(organization).or_default().add(&facts(&device, seen.get(&id).copied()));
-        ControlFlow::Continue(())
+        while seen.next_if(|(other, _)| *other < key).is_some() {}
+        let last_seen = seen.next_if(|(other, _)| *other == key).map(|(_, time)| time);
+        let device: StoredFacts = DEVICES.decode(device)?;
+        builders.entry(organization).or_default().add(&device.facts(id, last_seen));
+        Ok(ControlFlow::Continue(()))
     })?;
     for (organization, builder) in builders {
         memory.adopt_fleet(organization, builder.build());
