@@ -176,7 +176,7 @@ impl Directory {
     }
 }
 
-/// What of a stored [`Device`] the index holds: reading only this takes a third of the time of reading it all.
+/// What of a stored [`Device`] the index holds, borrowed: a start copies nothing that it would throw away.
 #[derive(Deserialize)]
 pub(super) struct StoredFacts<'a> {
     status: Status,
