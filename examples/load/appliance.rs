@@ -45,16 +45,21 @@ impl Appliance {
             return Err("zero init failed".into());
         }
         appliance.start()?;
+        appliance.log_in().await?;
+        Ok(appliance)
+    }
+
+    pub async fn log_in(&mut self) -> Fallible<()> {
         let body = json!({"email": EMAIL, "password": PASSWORD});
-        let reply = appliance
+        let reply = self
             .client()?
             .connect()
             .await?
             .send(Call::new(Method::POST, "/api/v1/auth/login", "")?.body(&body))
             .await?;
         let reply: Value = serde_json::from_slice(&reply)?;
-        appliance.token = reply["token"].as_str().ok_or("a login has a token")?.into();
-        Ok(appliance)
+        self.token = reply["token"].as_str().ok_or("a login has a token")?.into();
+        Ok(())
     }
 
     /// Stops it in order and starts it again; tells how long it took from the start to `ready`.

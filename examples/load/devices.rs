@@ -65,7 +65,7 @@ pub async fn check_in(crowd: &mut Crowd, devices: &[Device]) -> Fallible<()> {
     Ok(())
 }
 
-fn call(device: &Device) -> Fallible<Call> {
+pub fn call(device: &Device) -> Fallible<Call> {
     let path = format!("/api/v1/devices/{}/checkin", device.id);
     Ok(Call::new(Method::POST, &path, &device.device_token)?.body(&json!({"agent_version": "1.4.2"})))
 }

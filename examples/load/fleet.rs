@@ -11,13 +11,18 @@ use crate::{CONNECTIONS, Fallible, Plan, devices, rates};
 
 const MIB: f64 = 1024.0 * 1024.0;
 const SMALL: usize = 1000;
+/// Each takes 19 MiB for a moment.
+const LOGINS: usize = 6;
 /// Requests to one fleet before it is the other's turn: what else the machine does then hits both.
 const TURN: usize = 100;
 
 pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     let mut small = Appliance::set_up(&[]).await?;
+    for _ in 1..LOGINS {
+        small.log_in().await?;
+    }
     let (idle, _) = small.server()?.memory()?;
-    table.at_most("memory, idle after setup and a login", 20.0, "MiB", idle as f64 / MIB, "VmRSS");
+    table.at_most(&format!("memory, idle after setup and {LOGINS} logins"), 20.0, "MiB", idle as f64 / MIB, "VmRSS");
     start(&mut small, plan, table, "start to ready, no devices", 100.0)?;
     devices::populate(&small, SMALL).await?;
 
@@ -26,25 +31,28 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     let fleet = devices::populate(&large, plan.devices).await?;
     let took = before.elapsed().as_secs_f64();
     let count = fleet.len();
-    let (now, peak) = large.server()?.memory()?;
-    table.note(
-        &format!("{count} devices enrolled, a quarter checked in"),
-        &format!("{took:.0} s; then {:.0} MiB, peak {:.0} MiB", now as f64 / MIB, peak as f64 / MIB),
-    );
+    let (now, peak) = reading(&large, plan, &fleet[count / 2].id).await?;
+    let detail = format!("VmRSS; enrolled in {took:.0} s, peak {:.0} MiB", peak / MIB);
+    table.at_most(&format!("memory, {count} devices just enrolled, GET and list"), 64.0, "MiB", now / MIB, &detail);
     start(&mut large, plan, table, &format!("start to ready, {count} devices"), 1000.0)?;
     table.note("its data file", &format!("{:.0} MiB", large.file_bytes()? as f64 / MIB));
 
     lists(&small, &large, plan, table, count).await?;
 
-    let mut crowd = large.client()?.crowd(CONNECTIONS).await?;
-    let paths = [format!("/api/v1/devices/{}", fleet[count / 2].id), list(1), list(last_page(&large).await?)];
-    for path in paths {
-        rates::run(&mut crowd, &large.get(&path)?, plan.round).await?;
-    }
-    let (now, peak) = large.server()?.memory()?;
-    let detail = format!("VmHWM; then {:.0} MiB VmRSS", now as f64 / MIB);
-    table.at_most(&format!("memory, {count} devices, GET and list"), 64.0, "MiB", peak as f64 / MIB, &detail);
+    let (now, peak) = reading(&large, plan, &fleet[count / 2].id).await?;
+    let detail = format!("VmHWM; then {:.0} MiB VmRSS", now / MIB);
+    table.at_most(&format!("memory, {count} devices, GET and list"), 64.0, "MiB", peak / MIB, &detail);
     Ok(())
+}
+
+/// Memory in use at the end of some rounds of reading, in bytes, and the most that ever was.
+async fn reading(appliance: &Appliance, plan: &Plan, device: &str) -> Fallible<(f64, f64)> {
+    let mut crowd = appliance.client()?.crowd(CONNECTIONS).await?;
+    for path in [format!("/api/v1/devices/{device}"), list(1), list(last_page(appliance).await?)] {
+        rates::run(&mut crowd, &appliance.get(&path)?, plan.round).await?;
+    }
+    let (now, peak) = appliance.server()?.memory()?;
+    Ok((now as f64, peak as f64))
 }
 
 /// The median of some starts on the same data.

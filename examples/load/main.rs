@@ -60,13 +60,29 @@ struct Plan {
     /// Requests whose latency is taken, for each page and fleet.
     requests: usize,
     starts: usize,
+    /// The period of the heartbeat flush.
+    flush_seconds: &'static str,
     flushes: u32,
 }
 
-const FULL: Plan =
-    Plan { rounds: 6, round: Duration::from_secs(4), devices: 100_000, requests: 2000, starts: 5, flushes: 6 };
-const QUICK: Plan =
-    Plan { rounds: 3, round: Duration::from_secs(1), devices: 10_000, requests: 500, starts: 3, flushes: 2 };
+const FULL: Plan = Plan {
+    rounds: 6,
+    round: Duration::from_secs(4),
+    devices: 100_000,
+    requests: 2000,
+    starts: 5,
+    flush_seconds: "300",
+    flushes: 2,
+};
+const QUICK: Plan = Plan {
+    rounds: 3,
+    round: Duration::from_secs(1),
+    devices: 10_000,
+    requests: 500,
+    starts: 3,
+    flush_seconds: "10",
+    flushes: 3,
+};
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -32,6 +32,22 @@ fn warn_if_open(path: &Path, mode: u32) {
     }
 }
 
+/// Bytes from which on a block of memory is returned to the system as soon as it is free.
+#[cfg(target_env = "gnu")]
+const LARGE_BLOCK: libc::c_int = 1 << 20;
+
+/// Makes this process return memory that it no longer needs. Comes before there are other threads.
+///
+/// Left to itself, glibc takes the largest block ever freed as the size from which on blocks are returned: once a
+/// password has been hashed, every thread that hashes another keeps its 19 MiB for ever.
+pub(super) fn return_memory() {
+    #[cfg(target_env = "gnu")]
+    for option in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        // SAFETY: it only sets a number of the allocator, and there is no other thread. Failing leaves the default.
+        let _ = unsafe { libc::mallopt(option, LARGE_BLOCK) };
+    }
+}
+
 /// Open files beside connections: the data file, the log, the runtime, outgoing connections.
 const OTHER_FILES: u64 = 128;
 

@@ -56,6 +56,7 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 
 impl Serve {
     pub fn run(self) -> ExitCode {
+        process::return_memory();
         let flags = Flags { data_dir: self.data_dir.data_dir, listen: self.listen };
         let config = match self.settings.load(flags) {
             Ok(loaded) => loaded.config,

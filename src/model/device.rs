@@ -77,7 +77,7 @@ pub struct Device {
 }
 
 /// What a device reports of its own state. Members it does not report are unknown, not false.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Posture {
     #[serde(default, skip_serializing_if = "Option::is_none")]

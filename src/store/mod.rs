@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use addresses::Addresses;
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
-use memory::{Effect, Memory, facts};
+use memory::{Effect, Memory, StoredFacts};
 use resolution::Resolver;
 use tables::{
     API_KEY_USES, API_KEYS, AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES,
@@ -245,23 +245,28 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<()
 }
 
 fn load_fleets(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<(), Error> {
-    let mut seen: HashMap<DeviceId, Time> = HashMap::new();
-    HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |(_, device), time| {
-        seen.insert(device, Time::from_unix(time));
+    let mut seen = Vec::new();
+    HEARTBEATS.scan(snapshot, KeyRange::all(), Direction::Ascending, |key, time| {
+        seen.push((key, Time::from_unix(time)));
         ControlFlow::Continue(())
     })?;
+    // Both tables are in the order of the same keys.
+    let mut seen = seen.into_iter().peekable();
     let directory = memory.directory();
     let mut resolver: Option<Resolver> = None;
     let mut builders: HashMap<OrganizationId, index::Builder> = HashMap::new();
-    DEVICES.scan(snapshot, KeyRange::all(), Direction::Ascending, |(organization, id), device| {
+    DEVICES.scan_stored(snapshot, KeyRange::all(), Direction::Ascending, |key, device| {
+        let (organization, id) = key;
         ids.start_after(id.as_bytes());
+        while seen.next_if(|(other, _)| *other < key).is_some() {}
+        let last_seen = seen.next_if(|(other, _)| *other == key).map(|(_, time)| time);
+        let device: StoredFacts = DEVICES.decode(device)?;
         let resolver = match &mut resolver {
             Some(resolver) if resolver.organization() == organization => resolver,
             other => other.insert(Resolver::new(&directory, organization)),
         };
-        let facts = facts(resolver, &device, seen.get(&id).copied(), now);
-        builders.entry(organization).or_default().add(&facts);
-        ControlFlow::Continue(())
+        builders.entry(organization).or_default().add(&device.facts(resolver, id, last_seen, now));
+        Ok(ControlFlow::Continue(()))
     })?;
     for (organization, builder) in builders {
         memory.adopt_fleet(organization, builder.build());

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 use std::ops::{Bound, ControlFlow};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
@@ -183,15 +183,24 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
         direction: Direction,
         mut visit: impl FnMut(K, V) -> ControlFlow<()>,
     ) -> Result<(), Error> {
+        self.scan_stored(from, range, direction, |key, value| Ok(visit(key, self.decode(value)?)))
+    }
+
+    /// Like [`Table::scan`], with records as they are stored, for [`Table::decode`] to read what is needed of them.
+    pub(super) fn scan_stored(
+        self,
+        from: &impl Read,
+        range: KeyRange,
+        direction: Direction,
+        mut visit: impl FnMut(K, &[u8]) -> Result<ControlFlow<()>, Error>,
+    ) -> Result<(), Error> {
         let mut failed = None;
         from.scan(self.name, as_slice(&range.from), as_slice(&range.to), direction, &mut |key, value| {
-            match K::from_bytes(key).ok_or_else(|| self.damaged("key")).and_then(|k| Ok((k, self.decode(value)?))) {
-                Ok((key, value)) => visit(key, value),
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            let visited = K::from_bytes(key).ok_or_else(|| self.damaged("key")).and_then(|key| visit(key, value));
+            visited.unwrap_or_else(|error| {
+                failed = Some(error);
+                ControlFlow::Break(())
+            })
         })?;
         failed.map_or(Ok(()), Err)
     }
@@ -222,7 +231,8 @@ impl<K: Key, V: Serialize + DeserializeOwned> Table<K, V> {
         Ok((total, rows.into_iter().collect::<Result<_, _>>()?))
     }
 
-    fn decode(self, bytes: &[u8]) -> Result<V, Error> {
+    /// A record, or what some other type takes from it.
+    pub(super) fn decode<'a, T: Deserialize<'a>>(self, bytes: &'a [u8]) -> Result<T, Error> {
         rmp_serde::from_slice(bytes).map_err(|cause| self.damaged(&cause.to_string()))
     }
 

@@ -113,6 +113,24 @@ fn the_service_manager_hears_that_the_appliance_is_ready_lives_and_stops() {
     assert!(process.wait().unwrap().success());
 }
 
+/// Hashing a password takes 19 MiB for a moment. Kept by every thread that ever did it, that is more than a Raspberry Pi
+/// has.
+#[tokio::test]
+async fn logins_leave_no_memory_behind() {
+    let server = Server::start().await;
+    let kib = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+    };
+    server.log_in().await;
+    let before = kib();
+    for _ in 0..4 {
+        server.log_in().await;
+    }
+    assert!(kib() < before + 10 * 1024, "{before} KiB after one login, {} after five", kib());
+}
+
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_to_twenty_kills_under_load() {
     let mut server = Server::start_with(&[("ZERO_LIMITS_AUTHENTICATED_PER_MINUTE", "1000000")]).await;

@@ -13,6 +13,9 @@ use super::error::{guarded, unopened};
 use super::view::View;
 use super::{OpenError, Options, Snapshot, builder};
 
+/// Memory for pages while looking, in bytes. Verification walks through every page in turn and comes back to none.
+const CACHE_BYTES: usize = 1 << 20;
+
 /// `accept` sees the contents as they will be once the file is open.
 pub(super) fn examine(
     path: &Path,
@@ -32,7 +35,7 @@ pub(super) fn examine(
     let view = View::new(file, length);
     let end_of_view = view.end();
     let mut database = guarded(|| {
-        let mut builder = builder(options);
+        let mut builder = builder(CACHE_BYTES);
         builder.set_check_integrity_on_open(length <= options.verify_up_to_bytes);
         builder.create_with_backend(view)
     })

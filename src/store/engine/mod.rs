@@ -83,7 +83,7 @@ impl Engine {
     fn over(file: impl StorageBackend, options: Options) -> Result<Self, DatabaseError> {
         let meter = Arc::new(Meter::default());
         let file = Metered::new(file, meter.clone());
-        let database = guarded(|| builder(options).create_with_backend(file))?;
+        let database = guarded(|| builder(options.cache_bytes).create_with_backend(file))?;
         Ok(Self { database, meter })
     }
 
@@ -140,9 +140,9 @@ const fn definition(name: &'static str) -> TableDefinition<'static, &'static [u8
     TableDefinition::new(name)
 }
 
-fn builder(options: Options) -> redb::Builder {
+fn builder(cache_bytes: usize) -> redb::Builder {
     let mut builder = redb::Builder::new();
-    builder.set_cache_size(options.cache_bytes);
+    builder.set_cache_size(cache_bytes);
     builder
 }
 

@@ -10,40 +10,65 @@ use super::properties::{Properties, Property};
 use super::search::Search;
 use super::{DEAD_MIN, Facts, Fleet, NEVER, Record, name_key, number, seen_key};
 
-#[derive(Debug)]
-struct Row {
-    id: DeviceId,
-    record: Record,
-    seen: Time,
-    report: Report,
-}
-
 /// Collects devices, in whatever order, for a new [`Fleet`].
 #[derive(Debug, Default)]
 pub struct Builder {
     properties: Properties,
-    rows: Vec<Row>,
+    rows: Rows,
+}
+
+/// By column, as the fleet keeps them: in order of their ids, nothing has to be moved.
+#[derive(Debug, Default)]
+struct Rows {
+    ids: Vec<DeviceId>,
+    records: Vec<Record>,
+    seen: Vec<Time>,
+    reports: Vec<Report>,
 }
 
 impl Builder {
     /// Of two devices with one id, the later one counts.
     pub fn add(&mut self, facts: &Facts<'_>) {
-        let record = facts.record(&mut self.properties);
-        let seen = facts.last_seen.unwrap_or(NEVER);
-        self.rows.push(Row { id: facts.id, record, seen, report: facts.report });
+        self.rows.ids.push(facts.id);
+        self.rows.records.push(facts.record(&mut self.properties));
+        self.rows.seen.push(facts.last_seen.unwrap_or(NEVER));
+        self.rows.reports.push(facts.report);
     }
 
     pub fn build(mut self) -> Fleet {
+        if !self.rows.ids.is_sorted_by(|id, next| id < next) {
+            self.rows.sort();
+        }
+        from_rows(self.properties, self.rows)
+    }
+}
+
+impl Rows {
+    fn sort(&mut self) {
+        let mut rows: Vec<_> = std::mem::take(self).into_iter().collect();
         // Stable, so that of rows with one id the last stays last.
-        self.rows.sort_by_key(|row| row.id);
-        self.rows.dedup_by(|later, kept| {
-            let same = later.id == kept.id;
+        rows.sort_by_key(|(id, _)| *id);
+        rows.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
             if same {
                 std::mem::swap(later, kept);
             }
             same
         });
-        from_rows(self.properties, self.rows)
+        *self = rows.into_iter().collect();
+    }
+
+    fn into_iter(self) -> impl Iterator<Item = Row> {
+        self.ids.into_iter().zip(self.records.into_iter().zip(self.seen.into_iter().zip(self.reports)))
+    }
+}
+
+type Row = (DeviceId, (Record, (Time, Report)));
+
+impl FromIterator<Row> for Rows {
+    fn from_iter<I: IntoIterator<Item = Row>>(rows: I) -> Self {
+        let (ids, (records, (seen, reports))) = rows.into_iter().unzip();
+        Self { ids, records, seen, reports }
     }
 }
 
@@ -57,29 +82,22 @@ impl Fleet {
         }
         let Self { ids, records, seen, reports, live, mut properties, .. } = std::mem::take(self);
         properties.clear();
-        let rows = ids.into_iter().zip(records).zip(seen.into_iter().zip(reports)).enumerate();
-        let rows = rows
-            .filter(|(at, _)| live.contains(number(*at)))
-            .map(|(_, ((id, record), (seen, report)))| Row { id, record, seen, report })
-            .collect();
+        let rows = Rows { ids, records, seen, reports }.into_iter().enumerate();
+        let rows = rows.filter(|(at, _)| live.contains(number(*at))).map(|(_, row)| row).collect();
         *self = from_rows(properties, rows);
     }
 }
 
 /// `rows` ascend by id; their keys are from `properties`, whose sets are empty.
-fn from_rows(properties: Properties, rows: Vec<Row>) -> Fleet {
-    let mut fleet = Fleet { properties, ..Fleet::default() };
-    fleet.ids.reserve_exact(rows.len());
-    fleet.records.reserve_exact(rows.len());
-    fleet.seen.reserve_exact(rows.len());
-    fleet.reports.reserve_exact(rows.len());
-    for (at, Row { id, record, seen, report }) in rows.into_iter().enumerate() {
+fn from_rows(properties: Properties, Rows { ids, records, seen, reports }: Rows) -> Fleet {
+    let mut fleet = Fleet { properties, ids, records, seen, reports, ..Fleet::default() };
+    fleet.ids.shrink_to_fit();
+    fleet.records.shrink_to_fit();
+    fleet.seen.shrink_to_fit();
+    fleet.reports.shrink_to_fit();
+    for (at, record) in fleet.records.iter().enumerate() {
         let slot = number(at);
         record.keys.iter().for_each(|&key| fleet.properties.insert(key, slot));
-        fleet.ids.push(id);
-        fleet.records.push(record);
-        fleet.seen.push(seen);
-        fleet.reports.push(report);
     }
     fleet.properties.trim();
     fleet.unrecorded = fleet.live_unrecorded();

@@ -8,12 +8,14 @@ mod waiting;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use serde::Deserialize;
+
 use super::index::{Facts, Fleet, Judgement};
 use super::resolution::{Circumstances, Report, Resolver};
 use crate::clock::Time;
 use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
 use crate::model::api_key::ApiKey;
-use crate::model::device::Device;
+use crate::model::device::{Compliance, Device, Platform, Posture, Status};
 use crate::model::group::Group;
 use crate::model::organization::Organization;
 use crate::model::policy::Policy;
@@ -147,9 +149,10 @@ impl Memory {
         for effect in effects {
             match effect {
                 Effect::Device(device) => {
+                    let stored = StoredFacts::of(&device);
                     let facts = {
                         let directory = self.directory();
-                        facts(&mut Resolver::new(&directory, device.organization_id), &device, None, now)
+                        stored.facts(&mut Resolver::new(&directory, device.organization_id), device.id, None, now)
                     };
                     write(&self.fleet(device.organization_id)).upsert(&facts);
                 }
@@ -202,29 +205,63 @@ impl Memory {
     }
 }
 
-/// What the index holds of a device.
-pub(super) fn facts<'a>(
-    resolver: &mut Resolver<'_>,
-    device: &'a Device,
-    last_seen: Option<Time>,
-    now: Time,
-) -> Facts<'a> {
-    let report = Report::of(device);
-    let judgement = resolver.judge(device.id, Circumstances::of(device), report, now);
-    Facts {
-        id: device.id,
-        status: device.status,
-        platform: device.platform,
-        compliance: judgement.compliance,
-        user: device.user_id,
-        policy: judgement.policy,
-        assigned: device.policy_id,
-        groups: device.group_id.as_slice(),
-        last_seen,
-        report,
-        name: &device.device_name,
-        hostname: device.hostname.as_deref(),
-        serial: device.serial_number.as_deref(),
+/// What of a stored [`Device`] the index holds, borrowed: a start copies nothing that it would throw away.
+#[derive(Deserialize)]
+pub(super) struct StoredFacts<'a> {
+    status: Status,
+    platform: Platform,
+    /// As the row has it; the index has what the policies make of the device now.
+    compliance: Compliance,
+    user_id: Option<UserId>,
+    policy_id: Option<PolicyId>,
+    #[serde(default)]
+    group_id: Option<GroupId>,
+    posture: Option<Posture>,
+    device_name: &'a str,
+    #[serde(borrow)]
+    os_version: Option<&'a str>,
+    #[serde(borrow)]
+    hostname: Option<&'a str>,
+    #[serde(borrow)]
+    serial_number: Option<&'a str>,
+}
+
+impl<'a> StoredFacts<'a> {
+    fn of(device: &'a Device) -> Self {
+        Self {
+            status: device.status,
+            platform: device.platform,
+            compliance: device.compliance,
+            user_id: device.user_id,
+            policy_id: device.policy_id,
+            group_id: device.group_id,
+            posture: device.posture,
+            device_name: &device.device_name,
+            os_version: device.os_version.as_deref(),
+            hostname: device.hostname.as_deref(),
+            serial_number: device.serial_number.as_deref(),
+        }
+    }
+
+    pub fn facts(&self, resolver: &mut Resolver<'_>, id: DeviceId, last_seen: Option<Time>, now: Time) -> Facts<'_> {
+        let report = Report::new(self.os_version, self.posture.as_ref(), self.compliance);
+        let circumstances = Circumstances { policy: self.policy_id, user: self.user_id, group: self.group_id };
+        let judgement = resolver.judge(id, circumstances, report, now);
+        Facts {
+            id,
+            status: self.status,
+            platform: self.platform,
+            compliance: judgement.compliance,
+            user: self.user_id,
+            policy: judgement.policy,
+            assigned: self.policy_id,
+            groups: self.group_id.as_slice(),
+            last_seen,
+            report,
+            name: self.device_name,
+            hostname: self.hostname,
+            serial: self.serial_number,
+        }
     }
 }
 

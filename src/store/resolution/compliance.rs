@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::clock::Time;
-use crate::model::device::{Compliance, Device};
+use crate::model::device::{Compliance, Device, Posture};
 use crate::model::policy::units;
 
 /// What the policies in force require of a device.
@@ -175,10 +175,15 @@ pub struct Report {
 
 impl Report {
     pub fn of(device: &Device) -> Self {
+        Self::new(device.os_version.as_deref(), device.posture.as_ref(), device.compliance)
+    }
+
+    /// `recorded` is the compliance that the device's row has.
+    pub fn new(os_version: Option<&str>, posture: Option<&Posture>, recorded: Compliance) -> Self {
         let flag = |at: u8, value: Option<bool>| value.map_or(0, |value| (1 | u8::from(value) << 1) << (2 * at));
-        let version = device.os_version.as_deref().and_then(OsVersion::parse).unwrap_or_default();
+        let version = os_version.and_then(OsVersion::parse).unwrap_or_default();
         let mut report = Self { os_version: version.0, ..Self::default() };
-        if let Some(posture) = &device.posture {
+        if let Some(posture) = posture {
             report.last_update =
                 posture.last_update_at.map_or(0, |time| u32::try_from(time.unix()).unwrap_or(u32::MAX).max(1));
             let length = posture.passcode_length.map(|length| u16::try_from(length).unwrap_or(u16::MAX - 1));
@@ -186,7 +191,7 @@ impl Report {
             report.flags =
                 flag(0, posture.disk_encrypted) | flag(1, posture.passcode_set) | flag(2, posture.jailbroken);
         }
-        let recorded = Compliance::ALL.iter().position(|one| *one == device.compliance);
+        let recorded = Compliance::ALL.iter().position(|one| *one == recorded);
         report.recorded = recorded.and_then(|place| u8::try_from(place).ok()).unwrap_or_default();
         report
     }
