@@ -35,6 +35,7 @@ use crate::store::Store;
 use lockout::Lockout;
 use passwords::Passwords;
 use setup::SetupCode;
+use tokens::Verifier;
 
 /// A device certificate for the key in a signing request.
 pub struct DeviceCertificate {
@@ -54,6 +55,7 @@ pub struct Services {
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
     passwords: Passwords,
+    tokens: Verifier,
     lockout: Lockout,
     setup_code: SetupCode,
     draining: watch::Sender<bool>,
@@ -76,6 +78,7 @@ impl Services {
             clock,
             issue_certificate,
             passwords: Passwords::new(),
+            tokens: Verifier::default(),
             lockout: Lockout::default(),
             setup_code,
             draining: watch::Sender::new(false),
