@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::paging::{first, page_of, size, window};
 use crate::clock::Time;
@@ -32,64 +34,80 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// A device as the contract shows it.
+struct DeviceView(Seen);
+
 #[derive(Serialize, JsonSchema)]
-struct DeviceView {
+#[schemars(rename = "DeviceView")]
+struct DeviceMembers<'a> {
     id: DeviceId,
     organization_id: OrganizationId,
     user_id: Option<UserId>,
-    device_name: String,
+    device_name: &'a str,
     platform: Platform,
-    agent_version: String,
-    os_version: Option<String>,
-    serial_number: Option<String>,
-    hostname: Option<String>,
+    agent_version: &'a str,
+    os_version: Option<&'a str>,
+    serial_number: Option<&'a str>,
+    hostname: Option<&'a str>,
     status: Status,
     last_seen: Option<Time>,
     enrolled_at: Time,
     policy_id: Option<PolicyId>,
     policy_version: Option<u64>,
     vpn_ip: Ipv4Addr,
-    wireguard_public_key: Option<String>,
+    wireguard_public_key: Option<&'a str>,
     compliance: Compliance,
-    compliance_reasons: Vec<String>,
-    posture: Option<Posture>,
-    tags: Vec<String>,
+    compliance_reasons: &'a [String],
+    posture: Option<&'a Posture>,
+    tags: &'a [String],
     created_at: Time,
     updated_at: Time,
 }
 
-impl From<Seen> for DeviceView {
-    fn from(Seen { device, last_seen }: Seen) -> Self {
-        Self {
+impl Serialize for DeviceView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Seen { device, last_seen } = &self.0;
+        let members = DeviceMembers {
             id: device.id,
             organization_id: device.organization_id,
             user_id: device.user_id,
-            device_name: device.device_name,
+            device_name: &device.device_name,
             platform: device.platform,
-            agent_version: device.agent_version,
-            os_version: device.os_version,
-            serial_number: device.serial_number,
-            hostname: device.hostname,
+            agent_version: &device.agent_version,
+            os_version: device.os_version.as_deref(),
+            serial_number: device.serial_number.as_deref(),
+            hostname: device.hostname.as_deref(),
             status: device.status,
-            last_seen,
+            last_seen: *last_seen,
             enrolled_at: device.enrolled_at,
             policy_id: device.policy_id,
             policy_version: device.policy_version,
             vpn_ip: device.vpn_ip,
-            wireguard_public_key: device.wireguard_public_key,
+            wireguard_public_key: device.wireguard_public_key.as_deref(),
             compliance: device.compliance,
-            compliance_reasons: device.compliance_reasons,
-            posture: device.posture,
-            tags: device.tags,
+            compliance_reasons: &device.compliance_reasons,
+            posture: device.posture.as_ref(),
+            tags: &device.tags,
             created_at: device.created_at,
             updated_at: device.updated_at,
-        }
+        };
+        members.serialize(serializer)
+    }
+}
+
+impl JsonSchema for DeviceView {
+    fn schema_name() -> Cow<'static, str> {
+        DeviceMembers::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        DeviceMembers::json_schema(generator)
     }
 }
 
 fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
     let tag = Tag { revision: seen.device.revision, volatile: seen.last_seen.map_or(0, Time::unix) };
-    Tagged { tag, answer: Json(seen.into()) }
+    Tagged { tag, answer: Json(DeviceView(seen)) }
 }
 
 /// Which devices, as a query or as a bulk action's filter.
@@ -177,7 +195,7 @@ async fn list(services: &Services, op: Op, Query(query): Query<ListQuery>) -> Re
     let filter = FilterBody { status, platform, user_id, policy_id, group_id, compliance, q }.into();
     let (offset, limit) = window(page, page_size);
     let (total, found) = services.devices(&op, filter, sort.map(Into::into).unwrap_or_default(), offset, limit)?;
-    Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
+    Ok(Json(page_of(page, page_size, total, found.into_iter().map(DeviceView).collect())))
 }
 
 async fn get(services: &Services, op: Op, Path(id): Path<DeviceId>) -> Result<Tagged<Json<DeviceView>>, Error> {
@@ -238,7 +256,7 @@ async fn enroll(
     Ok(Created {
         location: format!("/api/v1/devices/{}", enrolled.device.id),
         resource: EnrolledDevice {
-            device: Seen { device: enrolled.device, last_seen: None }.into(),
+            device: DeviceView(Seen { device: Arc::new(enrolled.device), last_seen: None }),
             device_token: enrolled.device_token,
             certificate: enrolled.certificate,
             ca_certificate: enrolled.ca_certificate,

@@ -1,5 +1,5 @@
-//! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
-//! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
+//! What the appliance knows without reading a table: who may sign in and do what, every organization's fleet index, and
+//! the devices read of late. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::watch;
 
 use super::index::{Facts, Fleet};
+use super::recent::Recent;
 use crate::clock::Time;
 use crate::ids::{DeviceId, OrganizationId, SessionId, UserId};
 use crate::model::device::Device;
@@ -93,6 +94,7 @@ impl Directory {
 pub struct Memory {
     directory: RwLock<Directory>,
     fleets: RwLock<HashMap<OrganizationId, Arc<RwLock<Fleet>>>>,
+    recent: Recent,
     waiting: Mutex<HashMap<DeviceId, watch::Sender<()>>>,
 }
 
@@ -109,6 +111,10 @@ impl Memory {
         write(&self.fleets).entry(organization).or_default().clone()
     }
 
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Resolves as soon as something is committed for the device after this call.
     pub fn wait_for(&self, device: DeviceId) -> Waiter<'_> {
         let mut waiting = lock(&self.waiting);
@@ -123,8 +129,12 @@ impl Memory {
     pub(super) fn apply(&self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Device(device) => write(&self.fleet(device.organization_id)).upsert(&facts(&device, None)),
+                Effect::Device(device) => {
+                    self.recent.changed(device.organization_id, device.id);
+                    write(&self.fleet(device.organization_id)).upsert(&facts(&device, None));
+                }
                 Effect::DeviceGone(organization, device) => {
+                    self.recent.changed(organization, device);
                     write(&self.fleet(organization)).remove(device);
                 }
                 Effect::Wake(device) => {

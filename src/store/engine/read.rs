@@ -1,6 +1,7 @@
 //! Reading: the trait that snapshots and transactions share, and snapshots.
 
 use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadTransaction, ReadableTable, TableError};
 
@@ -36,28 +37,36 @@ pub trait Read {
 /// The state as of one commit, unmoved by later ones.
 pub struct Snapshot {
     transaction: ReadTransaction,
+    /// Those opened so far: to open one costs as much as to read a row.
+    tables: Mutex<Vec<(&'static str, Arc<Table>)>>,
 }
 
 type Table = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 impl Snapshot {
     pub(super) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+        Self { transaction, tables: Mutex::default() }
     }
 
-    fn table(&self, name: &'static str) -> Result<Option<Table>, EngineError> {
-        match guarded(|| self.transaction.open_table(definition(name))) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+    fn table(&self, name: &'static str) -> Result<Option<Arc<Table>>, EngineError> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, table)) = tables.iter().find(|(opened, _)| *opened == name) {
+            return Ok(Some(table.clone()));
         }
+        let table = match guarded(|| self.transaction.open_table(definition(name))) {
+            Ok(table) => Arc::new(table),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        tables.push((name, table.clone()));
+        Ok(Some(table))
     }
 }
 
 impl Read for Snapshot {
     fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
         let Some(table) = self.table(table)? else { return Ok(None) };
-        get(&table, key, read)
+        get(&*table, key, read)
     }
 
     fn scan(
@@ -69,7 +78,7 @@ impl Read for Snapshot {
         visit: Visit<'_>,
     ) -> Result<(), EngineError> {
         let Some(table) = self.table(table)? else { return Ok(()) };
-        scan(&table, from, to, direction, visit)
+        scan(&*table, from, to, direction, visit)
     }
 }
 
