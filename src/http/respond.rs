@@ -14,6 +14,10 @@ use crate::ids::RequestId;
 
 pub type Body = Full<Bytes>;
 
+/// Room for the headers of nearly every answer, and for the JSON of one resource: both would grow there step by step.
+const HEADERS: usize = 12;
+const JSON_BYTES: usize = 1024;
+
 /// An answer before the headers that every answer gets.
 #[derive(Debug)]
 pub struct Reply {
@@ -24,18 +28,19 @@ pub struct Reply {
 
 impl Reply {
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, headers: HeaderMap::with_capacity(HEADERS), body: Bytes::new() }
     }
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        match serde_json::to_vec(value) {
-            Ok(body) => Self::content(status, "application/json", body.into()),
+        let mut body = Vec::with_capacity(JSON_BYTES);
+        match serde_json::to_writer(&mut body, value) {
+            Ok(()) => Self::content(status, "application/json", body.into()),
             Err(cause) => Failure::from(Error::internal(cause)).into_reply(None),
         }
     }
 
     pub fn content(status: StatusCode, media_type: &'static str, body: Bytes) -> Self {
-        let mut reply = Self { status, headers: HeaderMap::new(), body };
+        let mut reply = Self { body, ..Self::empty(status) };
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         reply
     }
