@@ -1,5 +1,6 @@
 //! Typed answers, and the one shape of every error.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,9 +15,25 @@ use crate::ids::RequestId;
 
 pub type Body = Full<Bytes>;
 
-/// Room for the headers of nearly every answer, and for the JSON of one resource: both would grow there step by step.
+/// Room for the headers of nearly every answer, which would otherwise grow there step by step.
 const HEADERS: usize = 12;
-const JSON_BYTES: usize = 1024;
+
+/// Bytes that a thread keeps allocated for the next answer.
+const KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Where JSON is written before its length is known.
+    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn to_json(value: &impl Serialize) -> serde_json::Result<Bytes> {
+    DRAFT.with_borrow_mut(|draft| {
+        draft.clear();
+        draft.shrink_to(KEPT);
+        serde_json::to_writer(&mut *draft, value)?;
+        Ok(Bytes::copy_from_slice(draft))
+    })
+}
 
 /// An answer before the headers that every answer gets.
 #[derive(Debug)]
@@ -32,9 +49,8 @@ impl Reply {
     }
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        let mut body = Vec::with_capacity(JSON_BYTES);
-        match serde_json::to_writer(&mut body, value) {
-            Ok(()) => Self::content(status, "application/json", body.into()),
+        match to_json(value) {
+            Ok(body) => Self::content(status, "application/json", body),
             Err(cause) => Failure::from(Error::internal(cause)).into_reply(None),
         }
     }

@@ -68,7 +68,7 @@ impl Queue {
     /// Waits until all lines are written, but no longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
         let unwritten = |lines: &mut Lines| lines.writing || !lines.waiting.is_empty();
-        // Out of patience is out of patience: there is nobody to tell but the reader that does not read.
+        // When patience ends first, the reader is stuck: there is nobody to tell.
         let _ = self.0.written.wait_timeout_while(self.0.lock(), patience, unwritten);
     }
 }
