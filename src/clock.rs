@@ -40,20 +40,42 @@ impl Time {
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_second()))
     }
+
+    /// RFC 3339, for the years that it can tell. A page of a list has a hundred times, so they are written digit by
+    /// digit.
+    fn rfc3339(self) -> Option<[u8; 20]> {
+        let time = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::from_second(self.0).ok()?);
+        let year = u16::try_from(time.year()).ok()?;
+        let (century, of_century) = ((year / 100) as u8, (year % 100) as u8);
+        let date = [(0, century), (2, of_century), (5, time.month() as u8), (8, time.day() as u8)];
+        let clock = [(11, time.hour() as u8), (14, time.minute() as u8), (17, time.second() as u8)];
+        let mut text = *b"0000-00-00T00:00:00Z";
+        for (place, number) in date.into_iter().chain(clock) {
+            text[place] += number / 10;
+            text[place + 1] += number % 10;
+        }
+        Some(text)
+    }
 }
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_second(self.0) {
-            Ok(t) => write!(f, "{t}"),
-            Err(_) => write!(f, "{}", self.0),
+        match self.rfc3339().as_ref().and_then(|text| std::str::from_utf8(text).ok()) {
+            Some(text) => f.write_str(text),
+            None => write!(f, "{}", self.0),
         }
     }
 }
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
+        if !serializer.is_human_readable() {
+            return serializer.serialize_i64(self.0);
+        }
+        match self.rfc3339().as_ref().and_then(|text| std::str::from_utf8(text).ok()) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
@@ -160,5 +182,21 @@ impl Clock for ManualClock {
 
     fn uptime(&self) -> Duration {
         *self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_written_as_rfc_3339_has_it(seconds in -62_167_219_200..253_402_207_200_i64) {
+            let expected = jiff::Timestamp::from_second(seconds).unwrap().to_string();
+            prop_assert_eq!(Time(seconds).to_string(), expected.clone());
+            prop_assert_eq!(serde_json::to_value(Time(seconds)).unwrap(), expected);
+        }
     }
 }

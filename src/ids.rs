@@ -66,11 +66,33 @@ ids! {
 pub struct Ids {
     clock: Arc<dyn Clock>,
     last: Mutex<u128>,
+    random: Mutex<Random>,
+}
+
+/// Random bytes in store: every request has an identifier, and the operating system takes as long for many bytes as for
+/// a few. Nothing that is made of them is a secret.
+struct Random {
+    bytes: [u8; 1024],
+    used: usize,
+}
+
+impl Random {
+    fn next<const N: usize>(&mut self) -> [u8; N] {
+        if self.used + N > self.bytes.len() {
+            fill_random(&mut self.bytes);
+            self.used = 0;
+        }
+        let mut next = [0; N];
+        next.copy_from_slice(&self.bytes[self.used..self.used + N]);
+        self.used += N;
+        next
+    }
 }
 
 impl Ids {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, last: Mutex::new(0) }
+        let random = Random { bytes: [0; 1024], used: 1024 };
+        Self { clock, last: Mutex::new(0), random: Mutex::new(random) }
     }
 
     /// Every later identifier is greater than `seen`.
@@ -85,8 +107,7 @@ impl Ids {
 
     fn fresh(&self) -> Uuid {
         let millis = u64::try_from(self.clock.now_ms()).unwrap_or(0);
-        let mut random = [0; 10];
-        fill_random(&mut random);
+        let random = self.random.lock().unwrap_or_else(PoisonError::into_inner).next();
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 

@@ -6,13 +6,10 @@
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing::subscriber::SetGlobalDefaultError;
 use tracing::{Level, Metadata, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -20,57 +17,34 @@ use tracing_subscriber::registry;
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Lines waiting to be written; a line is rarely longer than 300 bytes.
-const QUEUE: usize = 4096;
+mod queue;
 
-/// Keeps the log going until it is finished or dropped.
+use queue::Queue;
+
+/// Bytes of lines that may wait to be written; a line is rarely longer than 400.
+const QUEUE: usize = 1 << 20;
+
+/// How long the end of the process, or a last word, waits for what was logged before.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Keeps the log going. Dropping it writes out what waits, for at most a second.
 pub struct Guard {
     json: bool,
-    lost: ErrorCounter,
+    queue: Queue,
     reported: AtomicUsize,
-    queue: NonBlocking,
-    thread: Mutex<Option<WorkerGuard>>,
 }
-
-/// How long the end of the process waits for room in the queue: this many times 20 ms.
-const LAST_TRIES: usize = 50;
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-impl Guard {
-    /// Writes out what waits, for at most about two seconds. What is logged afterwards is lost.
-    pub fn finish(&self) {
-        // Held to the end, so that whoever comes second goes on when all is written.
-        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(thread) = thread.take() else { return };
-        let mut queue = self.queue.clone();
-        let has_room = (0..LAST_TRIES).any(|_| {
-            let lost = self.lost.dropped_lines();
-            // Nothing, as a line: it is lost when there is no room, and writes nothing when there is.
-            let _ = queue.write(b"");
-            let has_room = self.lost.dropped_lines() == lost;
-            if !has_room {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            has_room
-        });
-        if !has_room {
-            // Nobody reads the log any more. The appender would say so on standard output, where only the result of a
-            // command belongs; its thread ends with the process.
-            std::mem::forget(thread);
-        }
+        self.flush();
     }
 }
 
 /// Starts the log of this process, panics included.
 ///
 /// # Errors
-/// When the process has a log already.
-pub fn init(config: &LogConfig) -> Result<Guard, SetGlobalDefaultError> {
+/// When the process has a log already, or cannot have a thread for it.
+pub fn init(config: &LogConfig) -> io::Result<Guard> {
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,
@@ -79,30 +53,32 @@ pub fn init(config: &LogConfig) -> Result<Guard, SetGlobalDefaultError> {
     };
     // https://no-color.org
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // The buffer makes one write of all lines that wait; the appender flushes it whenever none does.
-    let stderr = io::BufWriter::with_capacity(64 << 10, io::stderr());
-    let (queue, thread) =
-        NonBlockingBuilder::default().buffered_lines_limit(QUEUE).lossy(true).thread_name("log").finish(stderr);
-    let lost = queue.error_counter();
+    let queue = Queue::start(QUEUE, io::stderr())?;
     let lines = queue.clone();
     let writer = move || OneLine(lines.clone());
     if json {
-        tracing::subscriber::set_global_default(json_lines(config.level, writer))?;
+        tracing::subscriber::set_global_default(json_lines(config.level, writer)).map_err(io::Error::other)?;
     } else {
-        tracing::subscriber::set_global_default(text_lines(config.level, colours, writer))?;
+        let lines = text_lines(config.level, colours, writer);
+        tracing::subscriber::set_global_default(lines).map_err(io::Error::other)?;
     }
     std::panic::set_hook(Box::new(log_panic));
-    Ok(Guard { json, lost, reported: AtomicUsize::new(0), queue, thread: Mutex::new(Some(thread)) })
+    Ok(Guard { json, queue, reported: AtomicUsize::new(0) })
 }
 
 impl Guard {
     /// Logs how many lines have been lost since the last report, if any.
     pub fn report_lost(&self) {
-        let lost = self.lost.dropped_lines();
+        let lost = self.queue.lost();
         let lines = lost.saturating_sub(self.reported.swap(lost, Ordering::Relaxed));
         if lines > 0 {
             tracing::warn!(lines, "log lines were lost: standard error is read too slowly");
         }
+    }
+
+    /// Waits until what was logged before is written, for what is not a line of the log but comes after it.
+    pub fn flush(&self) {
+        self.queue.flush(PATIENCE);
     }
 
     /// Says why the process ends: to people in plain text, whatever the level; to machines as a line of the log.
@@ -110,6 +86,7 @@ impl Guard {
         if self.json && tracing::enabled!(Level::ERROR) {
             tracing::error!(error = %why, "{what}");
         } else {
+            self.flush();
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(io::stderr(), "zero: {what}: {why}");
         }
@@ -143,6 +120,17 @@ fn own<S: Subscriber>(level: LevelFilter) -> impl tracing_subscriber::layer::Fil
     .with_max_level_hint(level)
 }
 
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Makes one line of each event, so that no value in it can pass for a line of its own.
 struct OneLine<W>(W);
 
@@ -150,7 +138,7 @@ impl<W: Write> Write for OneLine<W> {
     /// Takes one whole event, which the formatter writes at once.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let (line, end) = event.strip_suffix(b"\n").map_or((event, &b""[..]), |line| (line, b"\n"));
-        if line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        if memchr::memchr2(b'\n', b'\r', line).is_some() {
             let mut joined = Vec::with_capacity(event.len() + 16);
             for byte in line {
                 match byte {

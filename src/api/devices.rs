@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::paging::{first, page_of, size, window};
 use crate::clock::Time;
@@ -32,65 +34,81 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
+/// A device as the contract shows it.
+struct DeviceView(Seen);
+
 #[derive(Serialize, JsonSchema)]
-struct DeviceView {
+#[schemars(rename = "DeviceView")]
+struct DeviceMembers<'a> {
     id: DeviceId,
     organization_id: OrganizationId,
     user_id: Option<UserId>,
-    device_name: String,
+    device_name: &'a str,
     platform: Platform,
-    agent_version: String,
-    os_version: Option<String>,
-    serial_number: Option<String>,
-    hostname: Option<String>,
+    agent_version: &'a str,
+    os_version: Option<&'a str>,
+    serial_number: Option<&'a str>,
+    hostname: Option<&'a str>,
     status: Status,
     last_seen: Option<Time>,
     enrolled_at: Time,
     policy_id: Option<PolicyId>,
     policy_version: Option<u64>,
     vpn_ip: Ipv4Addr,
-    wireguard_public_key: Option<String>,
+    wireguard_public_key: Option<&'a str>,
     compliance: Compliance,
-    compliance_reasons: Vec<String>,
-    posture: Option<Posture>,
-    tags: Vec<String>,
+    compliance_reasons: &'a [String],
+    posture: Option<&'a Posture>,
+    tags: &'a [String],
     created_at: Time,
     updated_at: Time,
 }
 
-impl From<Seen> for DeviceView {
-    fn from(Seen { device, last_seen, judgement, reasons }: Seen) -> Self {
-        Self {
+impl Serialize for DeviceView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Seen { device, last_seen, judgement, reasons } = &self.0;
+        let members = DeviceMembers {
             id: device.id,
             organization_id: device.organization_id,
             user_id: device.user_id,
-            device_name: device.device_name,
+            device_name: &device.device_name,
             platform: device.platform,
-            agent_version: device.agent_version,
-            os_version: device.os_version,
-            serial_number: device.serial_number,
-            hostname: device.hostname,
+            agent_version: &device.agent_version,
+            os_version: device.os_version.as_deref(),
+            serial_number: device.serial_number.as_deref(),
+            hostname: device.hostname.as_deref(),
             status: device.status,
-            last_seen,
+            last_seen: *last_seen,
             enrolled_at: device.enrolled_at,
             policy_id: judgement.policy,
             policy_version: device.policy_version,
             vpn_ip: device.vpn_ip,
-            wireguard_public_key: device.wireguard_public_key,
+            wireguard_public_key: device.wireguard_public_key.as_deref(),
             compliance: judgement.compliance,
             compliance_reasons: reasons,
-            posture: device.posture,
-            tags: device.tags,
+            posture: device.posture.as_ref(),
+            tags: &device.tags,
             created_at: device.created_at,
             updated_at: device.updated_at,
-        }
+        };
+        members.serialize(serializer)
+    }
+}
+
+impl JsonSchema for DeviceView {
+    fn schema_name() -> Cow<'static, str> {
+        DeviceMembers::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        DeviceMembers::json_schema(generator)
     }
 }
 
 fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
     let shown = (seen.last_seen, seen.judgement.policy, seen.judgement.compliance, &seen.reasons);
     let tag = Tag::of(seen.device.revision, &shown);
-    Tagged { tag, answer: Json(seen.into()) }
+    Tagged { tag, answer: Json(DeviceView(seen)) }
 }
 
 /// The schema alone refuses what is unknown: serde cannot together with `flatten`.
@@ -174,7 +192,7 @@ async fn list(services: &Services, op: Op, Query(query): Query<ListQuery>) -> Re
     let (offset, limit) = window(page, page_size);
     let (total, found) =
         services.devices(&op, filter.into(), sort.map(Into::into).unwrap_or_default(), offset, limit)?;
-    Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
+    Ok(Json(page_of(page, page_size, total, found.into_iter().map(DeviceView).collect())))
 }
 
 async fn get(services: &Services, op: Op, Path(id): Path<DeviceId>) -> Result<Tagged<Json<DeviceView>>, Error> {
@@ -235,7 +253,7 @@ async fn enroll(
     Ok(Created {
         location: format!("/api/v1/devices/{}", enrolled.device.id),
         resource: EnrolledDevice {
-            device: services.seen(enrolled.device).into(),
+            device: DeviceView(services.seen(Arc::new(enrolled.device))),
             device_token: enrolled.device_token,
             certificate: enrolled.certificate,
             ca_certificate: enrolled.ca_certificate,

@@ -73,7 +73,7 @@ impl Serve {
                 ExitCode::from(FAILED)
             }
         };
-        log.finish();
+        log.flush();
         code
     }
 }
@@ -115,7 +115,7 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
         app = App::start(config, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
         () = stop.clone().asked() => return Ok(()),
     };
-    announce(app.started());
+    announce(app.started(), log);
 
     let supervisor = Supervisor::new(app.health());
     supervisor.ready();
@@ -130,7 +130,7 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
 }
 
 /// Tells programs on standard output, and people on standard error, that the appliance can be used.
-fn announce(started: &Started) {
+fn announce(started: &Started, log: &Guard) {
     tracing::info!(
         url = started.url,
         ca = %started.ca_path.display(),
@@ -143,6 +143,7 @@ fn announce(started: &Started) {
     }
     if let Some(welcome) = welcome(started) {
         // Not through the log, which is kept and forwarded: a setup code is a secret.
+        log.flush();
         let _ = io::stderr().write_all(welcome.as_bytes());
     }
 }

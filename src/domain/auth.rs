@@ -70,7 +70,7 @@ impl Services {
 
     fn identify_user(&self, token: &str, now: Time) -> Result<Principal, Error> {
         let directory = self.store.memory().directory();
-        let access = tokens::verify(directory.signing_keys(), token, now).ok_or_else(Error::unauthenticated)?;
+        let access = self.tokens.verify(directory.signing_keys(), token, now).ok_or_else(Error::unauthenticated)?;
         let session = directory.session(access.session_id).filter(|session| session.user_id == access.user_id);
         let user = directory.user(access.user_id).filter(|user| user.status == UserStatus::Active);
         match (session, user) {

@@ -1,5 +1,7 @@
 //! Devices: what there is, what may be changed of it, and which status follows which.
 
+use std::sync::Arc;
+
 use super::Services;
 use super::authz::Permission;
 use super::op::{DeviceScope, Op, Principal};
@@ -17,7 +19,7 @@ use crate::store::{commands, devices, groups, memory, policies, users};
 
 /// A device, with what memory knows beside the row.
 pub struct Seen {
-    pub device: Device,
+    pub device: Arc<Device>,
     pub last_seen: Option<Time>,
     /// The strongest policy that reaches it, and whether it complies.
     pub judgement: Judgement,
@@ -55,11 +57,9 @@ impl Services {
         let fleet = self.store.memory().fleet(organization);
         loop {
             let page = memory::read(&fleet).page(&filter, sort, offset, limit);
-            let snapshot = self.store.snapshot()?;
-            let found = page.ids.iter().map(|id| devices::get(&snapshot, organization, *id));
-            let found: Vec<Device> = found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+            let found: Option<Vec<_>> = self.store.devices(organization, &page.ids)?.into_iter().collect();
             // A row that is gone was deleted in a commit that the index is about to follow: look again.
-            if found.len() == page.ids.len() {
+            if let Some(found) = found {
                 return Ok((page.total, self.seen_all(organization, found)));
             }
             std::thread::yield_now();
@@ -67,18 +67,20 @@ impl Services {
     }
 
     pub fn device(&self, op: &Op, id: DeviceId) -> Result<Seen, Error> {
-        let device = in_scope(&self.store.snapshot()?, op, Permission::DevicesView, id)?;
+        let mut found = self.store.devices(op.organization_id()?, &[id])?;
+        let device = found.pop().flatten().ok_or(Error::NotFound("device"))?;
+        check_scope(op, Permission::DevicesView, &device)?;
         Ok(self.seen(device))
     }
 
-    pub fn seen(&self, device: Device) -> Seen {
+    pub fn seen(&self, device: Arc<Device>) -> Seen {
         let fleet = self.store.memory().fleet(device.organization_id);
         let last_seen = memory::read(&fleet).last_seen(device.id);
         let (judgement, reasons) = self.store.memory().verdict(&device, self.now());
         Seen { device, last_seen, judgement, reasons }
     }
 
-    fn seen_all(&self, organization: OrganizationId, devices: Vec<Device>) -> Vec<Seen> {
+    fn seen_all(&self, organization: OrganizationId, devices: Vec<Arc<Device>>) -> Vec<Seen> {
         let (fleet, now) = (self.store.memory().fleet(organization), self.now());
         let fleet = memory::read(&fleet);
         let directory = self.store.memory().directory();
@@ -141,7 +143,7 @@ impl Services {
             save(tx, &mut device)?;
             Ok(Audited::new(device, event))
         };
-        Ok(self.seen(self.store.write(op.stamp(), change).await?))
+        Ok(self.seen(Arc::new(self.store.write(op.stamp(), change).await?)))
     }
 
     /// A status that the device reports of itself, or that an administrator sets.
@@ -163,7 +165,7 @@ impl Services {
         if matches!(op.principal, Principal::Device(_)) {
             self.store.seen(device.organization_id, device.id, op.now);
         }
-        Ok(self.seen(device))
+        Ok(self.seen(Arc::new(device)))
     }
 
     pub async fn delete_device(&self, op: &Op, id: DeviceId, revision: Option<u64>) -> Result<(), Error> {
@@ -187,15 +189,20 @@ pub(super) fn find(from: &impl Read, organization: OrganizationId, id: DeviceId)
 /// The device, when it is one that the principal may see; otherwise it does not exist.
 pub(super) fn in_scope(from: &impl Read, op: &Op, permission: Permission, id: DeviceId) -> Result<Device, Error> {
     let device = find(from, op.organization_id()?, id)?;
+    check_scope(op, permission, &device)?;
+    Ok(device)
+}
+
+fn check_scope(op: &Op, permission: Permission, device: &Device) -> Result<(), Error> {
     let visible = match op.device_scope(permission)? {
         DeviceScope::All => true,
         DeviceScope::OwnedBy(user) => device.user_id == Some(user),
-        DeviceScope::Only(only) => only == id,
+        DeviceScope::Only(only) => only == device.id,
     };
     if !visible && op.may(Permission::DevicesView) {
         return Err(super::op::lacking(permission));
     }
-    if visible { Ok(device) } else { Err(Error::NotFound("device")) }
+    if visible { Ok(()) } else { Err(Error::NotFound("device")) }
 }
 
 pub(super) fn check_user(from: &impl Read, organization: OrganizationId, user: Option<UserId>) -> Result<(), Error> {

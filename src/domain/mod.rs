@@ -51,6 +51,7 @@ use challenges::Challenges;
 use lockout::Lockout;
 use passwords::Passwords;
 use setup::SetupCode;
+use tokens::Verifier;
 
 /// A device certificate for the key in a signing request.
 pub struct DeviceCertificate {
@@ -71,6 +72,7 @@ pub struct Services {
     issue_certificate: Box<IssueCertificate>,
     url: String,
     passwords: Passwords,
+    tokens: Verifier,
     lockout: Lockout,
     challenges: Challenges,
     setup_code: SetupCode,
@@ -97,6 +99,7 @@ impl Services {
             issue_certificate,
             url: String::new(),
             passwords: Passwords::new(),
+            tokens: Verifier::default(),
             lockout: Lockout::default(),
             challenges: Challenges::default(),
             setup_code,

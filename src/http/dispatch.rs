@@ -11,6 +11,7 @@ use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ring::digest;
+use uuid::Uuid;
 
 use super::authn;
 use super::extract::Input;
@@ -80,7 +81,8 @@ impl Dispatch {
             verdict => verdict,
         };
 
-        log(&parts, &reply, &trail, peer, request_id, started.elapsed());
+        let request_id = request_id.to_string();
+        log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
         finish(reply, &parts.method, request_id, verdict, now).map(Body::new)
     }
 
@@ -91,7 +93,7 @@ impl Dispatch {
         let verdict = self.limits.by_address(peer);
         tracing::info!(status = status.as_u16(), %peer, %request_id, "refused: {message}");
         let reply = Failure::new(status, message, details).into_reply(Some(request_id));
-        finish(reply, &Method::GET, request_id, Some(verdict), self.clock.now())
+        finish(reply, &Method::GET, request_id.to_string(), Some(verdict), self.clock.now())
     }
 
     async fn walk<B>(
@@ -269,13 +271,7 @@ fn is_api(path: &str) -> bool {
 }
 
 /// The headers that every answer carries.
-fn finish(
-    reply: Reply,
-    method: &Method,
-    request_id: RequestId,
-    verdict: Option<Verdict>,
-    now: Time,
-) -> Response<Bytes> {
+fn finish(reply: Reply, method: &Method, request_id: String, verdict: Option<Verdict>, now: Time) -> Response<Bytes> {
     const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
     const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
     const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
@@ -289,7 +285,7 @@ fn finish(
     if *method == Method::HEAD {
         headers.insert(CONTENT_LENGTH, length.into());
     }
-    if let Ok(value) = HeaderValue::from_str(&request_id.to_string()) {
+    if let Ok(value) = HeaderValue::try_from(request_id) {
         headers.insert(HeaderName::from_static("x-request-id"), value);
     }
     if let Some(verdict) = verdict {
@@ -308,17 +304,10 @@ fn finish(
 }
 
 /// One line a request. The path's query may hold what people typed, so the line has the route and the bare path.
-fn log(
-    parts: &http::request::Parts,
-    reply: &Reply,
-    trail: &Trail,
-    peer: IpAddr,
-    request_id: RequestId,
-    took: Duration,
-) {
-    let actor = trail.principal.as_ref().and_then(|principal| principal.actor().id);
+fn log(parts: &http::request::Parts, reply: &Reply, trail: &Trail, peer: IpAddr, request_id: &str, took: Duration) {
+    let actor = trail.principal.as_ref().and_then(Principal::key).map(|key| Uuid::from_bytes(key).to_string());
     tracing::info!(
-        method = %parts.method,
+        method = parts.method.as_str(),
         path = parts.uri.path(),
         route = trail.route,
         status = reply.status.as_u16(),
@@ -326,7 +315,7 @@ fn log(
         micros = took.as_micros() as u64,
         %peer,
         actor,
-        %request_id,
+        request_id,
         "request"
     );
 }

@@ -1,5 +1,6 @@
 //! Typed answers, and the one shape of every error.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,26 @@ use crate::ids::RequestId;
 
 pub type Body = Full<Bytes>;
 
+/// Room for the headers of nearly every answer, which would otherwise grow there step by step.
+const HEADERS: usize = 12;
+
+/// Bytes that a thread keeps allocated for the next answer.
+const KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Where JSON is written before its length is known.
+    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+fn to_json(value: &impl Serialize) -> serde_json::Result<Bytes> {
+    DRAFT.with_borrow_mut(|draft| {
+        draft.clear();
+        draft.shrink_to(KEPT);
+        serde_json::to_writer(&mut *draft, value)?;
+        Ok(Bytes::copy_from_slice(draft))
+    })
+}
+
 /// An answer before the headers that every answer gets.
 #[derive(Debug)]
 pub struct Reply {
@@ -25,18 +46,18 @@ pub struct Reply {
 
 impl Reply {
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::new(), body: Bytes::new() }
+        Self { status, headers: HeaderMap::with_capacity(HEADERS), body: Bytes::new() }
     }
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
-        match serde_json::to_vec(value) {
-            Ok(body) => Self::content(status, "application/json", body.into()),
+        match to_json(value) {
+            Ok(body) => Self::content(status, "application/json", body),
             Err(cause) => Failure::from(Error::internal(cause)).into_reply(None),
         }
     }
 
     pub fn content(status: StatusCode, media_type: &'static str, body: Bytes) -> Self {
-        let mut reply = Self { status, headers: HeaderMap::new(), body };
+        let mut reply = Self { body, ..Self::empty(status) };
         reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         reply
     }

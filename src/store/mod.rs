@@ -17,6 +17,7 @@ pub mod memory;
 mod migrate;
 pub mod organizations;
 pub mod policies;
+mod recent;
 pub mod resolution;
 pub mod roles;
 pub mod seal;
@@ -52,6 +53,7 @@ use crate::clock::Time;
 use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::ids::{ApiKeyId, DeviceId, Ids, OrganizationId};
+use crate::model::device::Device;
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
@@ -113,6 +115,24 @@ impl Store {
 
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// The devices with these ids as they are committed, `None` for one that is not there. Those read of late are
+    /// still in memory.
+    pub fn devices(&self, organization: OrganizationId, ids: &[DeviceId]) -> Result<Vec<Option<Arc<Device>>>, Error> {
+        let recent = self.memory.recent();
+        let (mut found, began) = recent.get(organization, ids);
+        if found.iter().all(Option::is_some) {
+            return Ok(found);
+        }
+        let snapshot = self.snapshot()?;
+        for (id, place) in ids.iter().zip(&mut found).filter(|(_, known)| known.is_none()) {
+            *place = devices::get(&snapshot, organization, *id)?.map(Arc::new);
+            if let Some(device) = place {
+                recent.keep(began, device);
+            }
+        }
+        Ok(found)
     }
 
     /// Runs `change` in the next commit and returns its value once that is on disk.

@@ -197,3 +197,24 @@ async fn a_check_in_with_an_idempotency_key_still_hears_what_waits_now() {
     server.post(&format!("/devices/{id}/lock"), &admin, json!({})).await.expect(200);
     assert_eq!(check_in().await["commands"][0]["type"], "lock");
 }
+
+#[tokio::test]
+async fn what_was_just_read_shows_its_change_in_the_very_next_answer() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    let (id, _) = server.enroll(&admin, "before").await;
+    let path = format!("/devices/{id}");
+    let names = async || {
+        let page = server.get("/devices", &admin).await.expect(200);
+        page["data"].as_array().unwrap().iter().map(|device| device["device_name"].clone()).collect::<Vec<_>>()
+    };
+    server.get(&path, &admin).await.expect(200);
+    assert_eq!(names().await, ["before"]);
+    let rename = server.request(reqwest::Method::PATCH, &path).bearer_auth(&admin);
+    server.send(rename.json(&json!({"device_name": "after"}))).await.expect(200);
+    assert_eq!(names().await, ["after"]);
+    assert_eq!(server.get(&path, &admin).await.expect(200)["device_name"], "after");
+    server.delete(&path, &admin).await.expect(204);
+    server.get(&path, &admin).await.expect(404);
+    assert!(names().await.is_empty());
+}

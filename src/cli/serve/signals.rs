@@ -42,7 +42,7 @@ pub(super) fn listen(log: Arc<Guard>) -> io::Result<Stop> {
             }
             if asked.send_replace(true) {
                 tracing::warn!("told to stop again: ending at once");
-                log.finish();
+                log.flush();
                 std::process::exit(IMPATIENT);
             }
             tracing::info!("told to stop: finishing what is under way");

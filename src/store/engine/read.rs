@@ -1,6 +1,7 @@
 //! Reading, the same from a snapshot and from the open transaction.
 
 use std::ops::{Bound, ControlFlow};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadTransaction, ReadableTable, TableError};
 
@@ -27,7 +28,7 @@ pub trait Read {
     fn get<R>(&self, table: &'static str, key: &[u8], read: impl FnOnce(&[u8]) -> R) -> Result<Option<R>, EngineError> {
         match self.source() {
             Source::Snapshot(snapshot) => match snapshot.table(table)? {
-                Some(table) => get(&table, key, read),
+                Some(table) => get(&*table, key, read),
                 None => Ok(None),
             },
             Source::Transaction(transaction) => {
@@ -49,7 +50,7 @@ pub trait Read {
     ) -> Result<(), EngineError> {
         match self.source() {
             Source::Snapshot(snapshot) => match snapshot.table(table)? {
-                Some(table) => scan(&table, from, to, direction, visit),
+                Some(table) => scan(&*table, from, to, direction, visit),
                 None => Ok(()),
             },
             Source::Transaction(transaction) => scan_in_chunks(transaction, table, from, to, direction, visit),
@@ -67,21 +68,29 @@ pub enum Source<'a> {
 /// The state as of one commit, unmoved by later ones.
 pub struct Snapshot {
     transaction: ReadTransaction,
+    /// Those opened so far: to open one costs as much as to read a row.
+    tables: Mutex<Vec<(&'static str, Arc<Table>)>>,
 }
 
 type Table = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
 impl Snapshot {
     pub(super) fn new(transaction: ReadTransaction) -> Self {
-        Self { transaction }
+        Self { transaction, tables: Mutex::default() }
     }
 
-    fn table(&self, name: &'static str) -> Result<Option<Table>, EngineError> {
-        match guarded(|| self.transaction.open_table(definition(name))) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
+    fn table(&self, name: &'static str) -> Result<Option<Arc<Table>>, EngineError> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, table)) = tables.iter().find(|(opened, _)| *opened == name) {
+            return Ok(Some(table.clone()));
         }
+        let table = match guarded(|| self.transaction.open_table(definition(name))) {
+            Ok(table) => Arc::new(table),
+            Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        tables.push((name, table.clone()));
+        Ok(Some(table))
     }
 }
 

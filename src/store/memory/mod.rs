@@ -1,5 +1,6 @@
-//! What the appliance knows without reading a table: who may sign in and do what, and every organization's fleet
-//! index. Rebuilt at start from the tables, and changed by nothing but the effects of a commit.
+//! What the appliance knows without reading a table: who may sign in and do what, every organization's fleet index and
+//! what its policies make of it, and the devices read of late. Rebuilt at start from the tables, and changed by nothing
+//! but the effects of a commit.
 
 mod api_keys;
 mod directory;
@@ -11,6 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde::Deserialize;
 
 use super::index::{Facts, Fleet, Judgement};
+use super::recent::Recent;
 use super::resolution::{Circumstances, Report, Resolver};
 use crate::clock::Time;
 use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
@@ -93,6 +95,7 @@ impl Reach {
 pub struct Memory {
     directory: RwLock<Directory>,
     fleets: RwLock<HashMap<OrganizationId, Arc<RwLock<Fleet>>>>,
+    recent: Recent,
     waiting: Waiting,
 }
 
@@ -131,6 +134,10 @@ impl Memory {
         Resolver::new(&directory, device.organization_id).verdict(device, now)
     }
 
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     pub(super) fn adopt_fleet(&self, organization: OrganizationId, fleet: Fleet) {
         write(&self.fleets).insert(organization, Arc::new(RwLock::new(fleet)));
     }
@@ -139,6 +146,7 @@ impl Memory {
         if let Some(fleet) = write(&self.fleets).remove(&organization) {
             // Emptied in place: somebody may be at work on it.
             *write(&fleet) = Fleet::default();
+            self.recent.forget(organization);
             self.waiting.wake_all(organization);
         }
     }
@@ -149,6 +157,7 @@ impl Memory {
         for effect in effects {
             match effect {
                 Effect::Device(device) => {
+                    self.recent.changed(device.organization_id, device.id);
                     let stored = StoredFacts::of(&device);
                     let facts = {
                         let directory = self.directory();
@@ -157,6 +166,7 @@ impl Memory {
                     write(&self.fleet(device.organization_id)).upsert(&facts);
                 }
                 Effect::DeviceGone(organization, device) => {
+                    self.recent.changed(organization, device);
                     write(&self.fleet(organization)).remove(device);
                 }
                 Effect::Wake(device) => self.waiting.wake(device),
