@@ -132,11 +132,15 @@ async fn what_belongs_to_another_organization_does_not_exist() {
     let group = server.post("/groups", &root, json!({"name": "Sales"})).await.expect(201);
     let role = server.post("/roles", &root, json!({"name": "Mover", "permissions": []})).await.expect(201);
     let session = &server.get("/auth/sessions", &root).await.expect(200)["data"][0];
+    let policy = server.post("/policies", &root, json!({"name": "Base", "policy_data": {}})).await.expect(201);
+    let key = server.post("/api-keys", &root, json!({"name": "script", "role": "user"})).await.expect(201);
     let id_of = |path: &str| match path {
         path if path.starts_with("/devices/") => Some(json!(device)),
         path if path.starts_with("/groups/") => Some(group["id"].clone()),
         path if path.starts_with("/roles/") => Some(role["id"].clone()),
         path if path.starts_with("/users/") => Some(me["id"].clone()),
+        path if path.starts_with("/policies/") => Some(policy["id"].clone()),
+        path if path.starts_with("/api-keys/") => Some(key["id"].clone()),
         path if path.starts_with("/enrollment-tokens/") => Some(token["id"].clone()),
         path if path.starts_with("/auth/sessions/") => Some(session["id"].clone()),
         // For those who run the appliance, for whom all organizations exist.
@@ -149,10 +153,14 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         ("PUT", "/groups/{id}") => json!({"name": "Stolen"}),
         ("PUT", "/groups/{id}/members") => json!({"members": []}),
         ("PUT", "/users/{id}") => json!({"name": "x", "email": "x@umbrella.example", "role": "user"}),
+        ("PUT", "/policies/{id}") => json!({"name": "Stolen", "policy_data": {}}),
+        ("POST", "/policies/{id}/rollback") => json!({"version": 1}),
+        ("POST", "/policies/{id}/assign" | "/policies/{id}/unassign") => json!({"default": true}),
         ("PUT", "/roles/{id}") => json!({"name": "Stolen", "permissions": []}),
         _ => json!({}),
     };
     let ours = [&json!(device), &lock["id"], &token["id"], &group["id"], &role["id"], &me["id"], &session["id"]];
+    let ours = [&ours[..], &[&policy["id"], &key["id"]]].concat();
 
     let other = found(&server, &root, "Umbrella").await;
     let admin = log_in(&server, &text(&other["admin"]["email"])).await;
@@ -176,6 +184,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
             }
             let Some(id) = id_of(path) else { continue };
             let concrete = path.replace("{id}", &text(&id)).replace("{cid}", &text(&lock["id"]));
+            let concrete = concrete.replace("{version}", "1");
             // Devices report for themselves, so that a foreign one is who tries that.
             let is_devices = path.ends_with("/checkin") || path.ends_with("/result");
             let by = if is_devices { &foreign_device } else { &admin };
@@ -192,6 +201,9 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         ("/groups", json!({"name": "x", "parent_id": group["id"]})),
         ("/groups", json!({"name": "x", "members": [me["id"]]})),
         ("/enrollment-tokens", json!({"name": "x", "user_id": me["id"]})),
+        ("/enrollment-tokens", json!({"name": "x", "policy_id": policy["id"]})),
+        ("/enrollment-tokens", json!({"name": "x", "group_id": group["id"]})),
+        ("/policies", json!({"name": "x", "policy_data": {}, "extends": policy["id"]})),
     ] {
         server.post(path, &admin, body).await.expect(400);
     }
@@ -201,6 +213,18 @@ async fn what_belongs_to_another_organization_does_not_exist() {
     {
         assert_eq!(server.get(&filter, &admin).await.expect(200)["total"], 0);
     }
+    let own = server.post("/policies", &admin, json!({"name": "Own", "policy_data": {}})).await.expect(201);
+    let assign = format!("/policies/{}/assign", text(&own["id"]));
+    for targets in [
+        json!({"device_ids": [device], "default": true}),
+        json!({"user_ids": [other["admin"]["id"], me["id"]]}),
+        json!({"group_ids": [group["id"]]}),
+    ] {
+        let refused = server.post(&assign, &admin, targets).await.expect(400);
+        assert!(text(&refused["details"]).contains("names no"), "{refused}");
+    }
+    let unassigned = server.get(&format!("/policies/{}", text(&own["id"])), &admin).await.expect(200);
+    assert_eq!(unassigned["device_count"], 0, "a list that is partly foreign changes nothing at all");
     // All of it is as it was.
     let unchanged = server.get(&format!("/devices/{device}"), &device_token).await.expect(200);
     assert_eq!(unchanged["status"], "pending");
