@@ -1,5 +1,6 @@
 //! `zero serve`
 
+use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
@@ -50,6 +51,9 @@ pub(super) struct Serve {
 
 /// Threads for work that blocks: files and password hashing, both of which have tighter bounds of their own.
 const BLOCKING_THREADS: usize = 32;
+
+/// How often free memory is given back to the system.
+const TRIM: Duration = Duration::from_secs(60);
 
 /// How long work that blocks may go on once everything else has ended.
 const LAST_WORK: Duration = Duration::from_secs(5);
@@ -126,6 +130,15 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
     tokio::select! {
         ended = app.run_until(stopping) => ended.map_err(failed("stopped after a failure")),
         never = supervisor.watch(log) => match never {},
+        never = trim_memory() => match never {},
+    }
+}
+
+async fn trim_memory() -> Infallible {
+    loop {
+        tokio::time::sleep(TRIM).await;
+        // It takes milliseconds in a large heap; should the thread panic, the next one tries again.
+        let _ = tokio::task::spawn_blocking(process::trim_memory).await;
     }
 }
 
