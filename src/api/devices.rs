@@ -1,16 +1,16 @@
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::to_raw_value;
 
 use super::paging::{first, page_of, size, window};
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::authz::Permission::{DevicesActions, DevicesDelete, DevicesEdit, DevicesEnroll, DevicesView};
 use crate::domain::bulk::{BulkAction, BulkResult, Selection};
-use crate::domain::devices::{DeviceChange, Seen};
+use crate::domain::devices::{DeviceChange, Known, Seen};
 use crate::domain::enrollment::NewDevice;
 use crate::domain::op::Op;
 use crate::error::Error;
@@ -64,10 +64,9 @@ struct DeviceMembers<'a> {
     updated_at: Time,
 }
 
-impl Serialize for DeviceView {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Seen { device, last_seen, judgement, reasons } = &self.0;
-        let members = DeviceMembers {
+impl<'a> DeviceMembers<'a> {
+    fn of(Seen { device, last_seen, judgement, reasons }: &'a Seen) -> Self {
+        Self {
             id: device.id,
             organization_id: device.organization_id,
             user_id: device.user_id,
@@ -90,8 +89,15 @@ impl Serialize for DeviceView {
             tags: &device.tags,
             created_at: device.created_at,
             updated_at: device.updated_at,
-        };
-        members.serialize(serializer)
+        }
+    }
+}
+
+impl Serialize for DeviceView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let seen = &self.0;
+        let rendered = seen.device.rendered(seen.beside(), || to_raw_value(&DeviceMembers::of(seen)));
+        rendered.map_err(serde::ser::Error::custom)?.serialize(serializer)
     }
 }
 
@@ -106,8 +112,7 @@ impl JsonSchema for DeviceView {
 }
 
 fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
-    let shown = (seen.last_seen, seen.judgement.policy, seen.judgement.compliance, &seen.reasons);
-    let tag = Tag::of(seen.device.revision, &shown);
+    let tag = Tag::Resource { revision: seen.device.revision, shown: seen.beside() };
     Tagged { tag, answer: Json(DeviceView(seen)) }
 }
 
@@ -220,16 +225,47 @@ struct EnrollDevice {
     wireguard_public_key: Option<String>,
 }
 
-#[derive(Serialize, JsonSchema)]
+/// A device that has just enrolled, with what is shown only now.
 struct EnrolledDevice {
-    #[serde(flatten)]
-    device: DeviceView,
-    /// Shown only here.
+    device: Seen,
     device_token: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     ca_certificate: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EnrolledDevice")]
+struct EnrolledMembers<'a> {
+    #[serde(flatten)]
+    device: DeviceMembers<'a>,
+    /// Shown only here.
+    device_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_certificate: Option<&'a str>,
+}
+
+impl Serialize for EnrolledDevice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let members = EnrolledMembers {
+            device: DeviceMembers::of(&self.device),
+            device_token: &self.device_token,
+            certificate: self.certificate.as_deref(),
+            ca_certificate: self.ca_certificate.as_deref(),
+        };
+        members.serialize(serializer)
+    }
+}
+
+impl JsonSchema for EnrolledDevice {
+    fn schema_name() -> Cow<'static, str> {
+        EnrolledMembers::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        EnrolledMembers::json_schema(generator)
+    }
 }
 
 async fn enroll(
@@ -253,7 +289,7 @@ async fn enroll(
     Ok(Created {
         location: format!("/api/v1/devices/{}", enrolled.device.id),
         resource: EnrolledDevice {
-            device: DeviceView(services.seen(Arc::new(enrolled.device))),
+            device: services.seen(Known::new(enrolled.device)),
             device_token: enrolled.device_token,
             certificate: enrolled.certificate,
             ca_certificate: enrolled.ca_certificate,

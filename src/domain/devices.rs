@@ -1,5 +1,6 @@
 //! Devices: what there is, what may be changed of it, and which status follows which.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::Services;
@@ -9,22 +10,32 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::command::WipeIntent;
-use crate::model::device::{Device, Status};
+use crate::model::device::{Compliance, Device, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::index::{Filter, Judgement, Sort};
-use crate::store::resolution::Resolver;
+use crate::store::index::{Filter, Fleet, Judgement, Sort};
 use crate::store::write::{Audited, Tx, Unaudited};
 use crate::store::{commands, devices, groups, memory, policies, users};
 
+pub use crate::store::recent::Known;
+
 /// A device, with what memory knows beside the row.
 pub struct Seen {
-    pub device: Arc<Device>,
+    pub device: Arc<Known>,
     pub last_seen: Option<Time>,
     /// The strongest policy that reaches it, and whether it complies.
     pub judgement: Judgement,
     /// What is wrong, or has not been reported.
     pub reasons: Vec<String>,
+}
+
+impl Seen {
+    /// Tells apart what is shown beside the row.
+    pub fn beside(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.last_seen, self.judgement.policy, self.judgement.compliance, &self.reasons).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 /// What a PATCH changes; `None` leaves a member as it is.
@@ -60,7 +71,8 @@ impl Services {
             let found: Option<Vec<_>> = self.store.devices(organization, &page.ids)?.into_iter().collect();
             // A row that is gone was deleted in a commit that the index is about to follow: look again.
             if let Some(found) = found {
-                return Ok((page.total, self.seen_all(organization, found)));
+                let fleet = memory::read(&fleet);
+                return Ok((page.total, found.into_iter().map(|device| self.seen_in(&fleet, device)).collect()));
             }
             std::thread::yield_now();
         }
@@ -73,23 +85,20 @@ impl Services {
         Ok(self.seen(device))
     }
 
-    pub fn seen(&self, device: Arc<Device>) -> Seen {
+    pub fn seen(&self, device: Arc<Known>) -> Seen {
         let fleet = self.store.memory().fleet(device.organization_id);
-        let last_seen = memory::read(&fleet).last_seen(device.id);
-        let (judgement, reasons) = self.store.memory().verdict(&device, self.now());
-        Seen { device, last_seen, judgement, reasons }
+        let fleet = memory::read(&fleet);
+        self.seen_in(&fleet, device)
     }
 
-    fn seen_all(&self, organization: OrganizationId, devices: Vec<Arc<Device>>) -> Vec<Seen> {
-        let (fleet, now) = (self.store.memory().fleet(organization), self.now());
-        let fleet = memory::read(&fleet);
-        let directory = self.store.memory().directory();
-        let mut resolver = Resolver::new(&directory, organization);
-        let seen = devices.into_iter().map(|device| {
-            let (judgement, reasons) = resolver.verdict(&device, now);
-            Seen { last_seen: fleet.last_seen(device.id), device, judgement, reasons }
-        });
-        seen.collect()
+    fn seen_in(&self, fleet: &Fleet, device: Arc<Known>) -> Seen {
+        let judgement = fleet.judgement(device.id).unwrap_or_default();
+        let may_have_reasons = judgement.policy.is_some() && judgement.compliance != Compliance::Compliant;
+        let reasons = match may_have_reasons {
+            true => self.store.memory().verdict(&device, self.now()).1,
+            false => Vec::new(),
+        };
+        Seen { last_seen: fleet.last_seen(device.id), device, judgement, reasons }
     }
 
     /// Adds to a filter by groups who is in them, and in the groups within them.
@@ -143,7 +152,7 @@ impl Services {
             save(tx, &mut device)?;
             Ok(Audited::new(device, event))
         };
-        Ok(self.seen(Arc::new(self.store.write(op.stamp(), change).await?)))
+        Ok(self.seen(Known::new(self.store.write(op.stamp(), change).await?)))
     }
 
     /// A status that the device reports of itself, or that an administrator sets.
@@ -165,7 +174,7 @@ impl Services {
         if matches!(op.principal, Principal::Device(_)) {
             self.store.seen(device.organization_id, device.id, op.now);
         }
-        Ok(self.seen(Arc::new(device)))
+        Ok(self.seen(Known::new(device)))
     }
 
     pub async fn delete_device(&self, op: &Op, id: DeviceId, revision: Option<u64>) -> Result<(), Error> {

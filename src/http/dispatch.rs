@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Limited};
 use ring::digest;
 use uuid::Uuid;
@@ -64,10 +64,10 @@ impl Dispatch {
         let request_id: RequestId = self.ids.next();
         let now = self.clock.now();
         let peer = client_address(socket.ip(), request.headers(), &self.trusted_proxies);
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
-        let walk = self.walk(&parts, body, peer, request_id, now, &mut trail);
+        let walk = self.walk(&parts, &mut body, peer, request_id, now, &mut trail);
         let outcome = match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Internal("a handler panicked".into()).into()),
@@ -83,7 +83,13 @@ impl Dispatch {
 
         let request_id = request_id.to_string();
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
-        finish(reply, &parts.method, request_id, verdict, now).map(Body::new)
+        let mut response = finish(reply, &parts.method, request_id, verdict, now).map(Body::new);
+        // What is left of the body stands before the next request, so that there can be none on this connection; a
+        // client that is not told would send it into the void (RFC 9112, section 9.3).
+        if parts.version < Version::HTTP_2 && !is_spent(&mut body) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     /// Answers what the network's edge could not read as a request, with what every other error carries.
@@ -99,7 +105,7 @@ impl Dispatch {
     async fn walk<B>(
         &self,
         parts: &http::request::Parts,
-        body: B,
+        body: &mut B,
         peer: IpAddr,
         request_id: RequestId,
         now: Time,
@@ -237,6 +243,21 @@ where
         Err(_) => {
             let details = format!("the body did not arrive within {} seconds", BODY_TIME.as_secs());
             Err(Failure::new(StatusCode::BAD_REQUEST, "invalid request body", details))
+        }
+    }
+}
+
+/// Whether nothing of the body is still to come. What has arrived of it is thrown away, within bounds.
+fn is_spent<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) -> bool {
+    let mut room = MAX_BODY;
+    loop {
+        match body.frame().now_or_never() {
+            Some(None) => return true,
+            Some(Some(Ok(frame))) => match room.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(left) => room = left,
+                None => return false,
+            },
+            Some(Some(Err(_))) | None => return false,
         }
     }
 }

@@ -17,7 +17,7 @@ pub mod memory;
 mod migrate;
 pub mod organizations;
 pub mod policies;
-mod recent;
+pub mod recent;
 pub mod resolution;
 pub mod roles;
 pub mod seal;
@@ -42,6 +42,7 @@ use addresses::Addresses;
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
 use memory::{Effect, Memory, StoredFacts};
+use recent::Known;
 use resolution::Resolver;
 use tables::{
     API_KEY_USES, API_KEYS, AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES,
@@ -53,7 +54,6 @@ use crate::clock::Time;
 use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::ids::{ApiKeyId, DeviceId, Ids, OrganizationId};
-use crate::model::device::Device;
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
@@ -119,7 +119,7 @@ impl Store {
 
     /// The devices with these ids as they are committed, `None` for one that is not there. Those read of late are
     /// still in memory.
-    pub fn devices(&self, organization: OrganizationId, ids: &[DeviceId]) -> Result<Vec<Option<Arc<Device>>>, Error> {
+    pub fn devices(&self, organization: OrganizationId, ids: &[DeviceId]) -> Result<Vec<Option<Arc<Known>>>, Error> {
         let recent = self.memory.recent();
         let (mut found, began) = recent.get(organization, ids);
         if found.iter().all(Option::is_some) {
@@ -127,7 +127,7 @@ impl Store {
         }
         let snapshot = self.snapshot()?;
         for (id, place) in ids.iter().zip(&mut found).filter(|(_, known)| known.is_none()) {
-            *place = devices::get(&snapshot, organization, *id)?.map(Arc::new);
+            *place = devices::get(&snapshot, organization, *id)?.map(Known::new);
             if let Some(device) = place {
                 recent.keep(began, device);
             }

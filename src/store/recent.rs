@@ -1,7 +1,10 @@
-//! Devices that were read of late, decoded: a dashboard asks for the same ones again and again.
+//! Devices that were read of late, decoded and rendered: a dashboard asks for the same ones again and again.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::value::RawValue;
 
 use crate::ids::{DeviceId, OrganizationId};
 use crate::model::device::Device;
@@ -9,13 +12,51 @@ use crate::model::device::Device;
 /// Devices that are kept, at most; one is rarely larger than 1 KiB. When there are too many, it starts anew.
 const CAPACITY: usize = 1024;
 
+/// A device as it is committed, with room for what it was last rendered as.
+pub struct Known {
+    device: Device,
+    rendered: Mutex<Option<(u64, Arc<RawValue>)>>,
+}
+
+impl Known {
+    pub fn new(device: Device) -> Arc<Self> {
+        Arc::new(Self { device, rendered: Mutex::default() })
+    }
+
+    /// The device as JSON. `beside` tells apart what is shown beside the row: as long as it stays the same, so does what
+    /// `render` made the last time.
+    pub fn rendered(
+        &self,
+        beside: u64,
+        render: impl FnOnce() -> serde_json::Result<Box<RawValue>>,
+    ) -> serde_json::Result<Arc<RawValue>> {
+        let mut rendered = self.rendered.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*rendered {
+            Some((of, text)) if *of == beside => Ok(text.clone()),
+            _ => {
+                let text: Arc<RawValue> = render()?.into();
+                *rendered = Some((beside, text.clone()));
+                Ok(text)
+            }
+        }
+    }
+}
+
+impl Deref for Known {
+    type Target = Device;
+
+    fn deref(&self) -> &Device {
+        &self.device
+    }
+}
+
 /// What it holds is what is committed: a commit that changes a device takes it out before anybody is told.
 #[derive(Default)]
 pub(super) struct Recent(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    devices: HashMap<(OrganizationId, DeviceId), Arc<Device>>,
+    devices: HashMap<(OrganizationId, DeviceId), Arc<Known>>,
     /// Changes that there have ever been. What was read before one and arrives after it may be outdated.
     changes: u64,
 }
@@ -26,14 +67,14 @@ pub(super) struct Began(u64);
 
 impl Recent {
     /// Those of the devices that are known; the rest is to be read now.
-    pub fn get(&self, organization: OrganizationId, ids: &[DeviceId]) -> (Vec<Option<Arc<Device>>>, Began) {
+    pub fn get(&self, organization: OrganizationId, ids: &[DeviceId]) -> (Vec<Option<Arc<Known>>>, Began) {
         let state = self.lock();
         let found = ids.iter().map(|id| state.devices.get(&(organization, *id)).cloned()).collect();
         (found, Began(state.changes))
     }
 
     /// Keeps what a reading has found, unless something changed meanwhile.
-    pub fn keep(&self, began: Began, device: &Arc<Device>) {
+    pub fn keep(&self, began: Began, device: &Arc<Known>) {
         let mut state = self.lock();
         if state.changes != began.0 {
             return;
@@ -70,8 +111,8 @@ mod tests {
     use super::*;
     use crate::model::samples::new_device;
 
-    fn device(number: u128) -> Arc<Device> {
-        Arc::new(new_device(Uuid::nil().into(), Uuid::from_u128(number).into(), None, [0; 32]))
+    fn device(number: u128) -> Arc<Known> {
+        Known::new(new_device(Uuid::nil().into(), Uuid::from_u128(number).into(), None, [0; 32]))
     }
 
     #[test]

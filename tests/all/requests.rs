@@ -61,7 +61,8 @@ async fn malformed_requests_are_named_for_what_they_are() {
     assert!(not_utf8["details"].as_str().unwrap().contains("UTF-8"));
     let deep = enroll(["[".repeat(33), "]".repeat(33)].concat().into_bytes(), json_type).await.expect(400);
     assert!(deep["details"].as_str().unwrap().contains("32"));
-    assert_eq!(enroll(vec![b' '; 1024 * 1024 + 1], json_type).await.status, 413);
+    let too_large = enroll(vec![b' '; 1024 * 1024 + 1], json_type).await;
+    assert_eq!((too_large.status.as_u16(), too_large.header("connection")), (413, "close"));
     let missing = enroll(br#"{"platform":"linux","agent":1}"#.to_vec(), json_type).await.expect(400);
     let details = missing["details"].as_str().unwrap();
     for part in ["device_name is required", "agent_version is required", "agent is not a known member"] {

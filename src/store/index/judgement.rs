@@ -15,6 +15,13 @@ pub struct Judgement {
     pub compliance: Compliance,
 }
 
+/// Of a device that nobody has judged.
+impl Default for Judgement {
+    fn default() -> Self {
+        Self { policy: None, compliance: Compliance::Unknown }
+    }
+}
+
 impl Fleet {
     /// What decides over the device's policies and compliance; `None` if there is no such device.
     pub fn circumstances(&self, id: DeviceId) -> Option<(Circumstances, Report)> {
@@ -65,7 +72,7 @@ impl Fleet {
 
     fn facing(&self, slot: u32) -> ((Circumstances, Report), Judgement) {
         let mut circumstances = Circumstances::default();
-        let mut judgement = Judgement { policy: None, compliance: Compliance::Unknown };
+        let mut judgement = Judgement::default();
         for key in &self.records[slot as usize].keys {
             match self.properties.of(*key) {
                 Property::User(user) => circumstances.user = Some(user),
