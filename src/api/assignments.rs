@@ -3,7 +3,7 @@ use serde::Deserialize;
 
 use super::policies::{PolicyView, tagged};
 use crate::domain::Services;
-use crate::domain::assignments::Targets;
+use crate::domain::assignments::{MOST, Targets};
 use crate::domain::authz::Permission::PoliciesAssign;
 use crate::domain::op::Op;
 use crate::error::Error;
@@ -25,15 +25,15 @@ pub fn routes() -> Vec<Route> {
 #[serde(deny_unknown_fields)]
 pub struct TargetsBody {
     #[serde(default)]
-    #[schemars(length(max = 10000))]
+    #[schemars(length(max = MOST))]
     device_ids: Vec<DeviceId>,
     /// Their devices, now and later.
     #[serde(default)]
-    #[schemars(length(max = 10000))]
+    #[schemars(length(max = MOST))]
     user_ids: Vec<UserId>,
     /// The devices of their members, and of those of the groups within them.
     #[serde(default)]
-    #[schemars(length(max = 10000))]
+    #[schemars(length(max = MOST))]
     group_ids: Vec<GroupId>,
     /// Every device for which nothing nearer is assigned.
     #[serde(default)]

@@ -60,6 +60,7 @@ struct PreviewView {
     compliance: BTreeMap<String, BeforeAfter>,
     /// Each way in which a setting would change, the most frequent first; at most 500.
     settings: Vec<SettingCount>,
+    /// Empty for whoever may not see devices.
     devices: Page<ChangedDeviceView>,
 }
 

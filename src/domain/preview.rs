@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Services;
 use super::assignments::Targets;
+use super::authz::Permission;
 use super::op::Op;
 use crate::clock::Time;
 use crate::error::Error;
@@ -83,6 +84,9 @@ impl Services {
     ) -> Result<Preview, Error> {
         let organization = op.organization_id()?;
         let policy = policies::get(&self.store.snapshot()?, organization, id)?.ok_or(Error::NotFound("policy"))?;
+        // Counts are about the policy; which devices they are, is for those who may see devices.
+        let limit = if op.may(Permission::DevicesView) { window.limit } else { 0 };
+        let window = Window { limit, ..window };
         let (memory, now) = (self.store.memory().clone(), op.now);
         let work = move || survey(&memory, organization, &policy, &proposal, window, now);
         let (mut preview, shown) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;

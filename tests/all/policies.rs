@@ -215,3 +215,21 @@ async fn policies_are_found_by_name_and_have_one_each() {
     assert_eq!(list("active=false").await, (1, "Delta".into()));
     server.get("/policies?sort=colour", &admin).await.expect(400);
 }
+
+#[tokio::test]
+async fn a_preview_counts_for_everybody_and_names_devices_to_those_who_may_see_them() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    server.enroll(&admin, "secret laptop").await;
+    let policy = create(&server, &admin, "No USB", json!({"usb": {"allowed": false}})).await;
+    let preview = format!("{}/preview", path(&policy));
+    let key = json!({"name": "planner", "permissions": ["policies.view"]});
+    let key = server.post("/api-keys", &admin, key).await.expect(201)["key"].as_str().unwrap().to_owned();
+    let proposal = json!({"assign": {"default": true}});
+    let shown = server.post(&preview, &admin, proposal.clone()).await.expect(200);
+    assert_eq!(shown["devices"]["data"][0]["device_name"], "secret laptop");
+    let counted = server.post(&preview, &key, proposal).await;
+    assert!(!counted.text.contains("secret laptop"), "{}", counted.text);
+    let counted = counted.expect(200);
+    assert_eq!((&counted["changed_devices"], &counted["devices"]["data"]), (&json!(1), &json!([])));
+}
