@@ -7,6 +7,7 @@ mod failures;
 mod groups;
 mod mfa;
 mod organizations;
+mod permissions;
 mod policies;
 mod process;
 mod recover;
