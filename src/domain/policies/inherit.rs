@@ -44,7 +44,8 @@ pub(super) fn check_settings(
     id: PolicyId,
     content: &PolicyContent,
 ) -> Result<(), Error> {
-    let (mut whole, mut names, mut next) = (content.policy_data.clone(), Vec::new(), content.extends);
+    let mut names = vec![format!("{:?}", content.name)];
+    let (mut whole, mut next) = (content.policy_data.clone(), content.extends);
     while let Some(base) = next {
         let base =
             policies::get(from, organization, base)?.ok_or_else(|| Error::field("extends", "names no policy"))?;
@@ -54,8 +55,8 @@ pub(super) fn check_settings(
     }
     let found = whole.contradictions(false);
     if !found.is_empty() {
-        let below = if names.is_empty() { String::new() } else { format!(", over {}", names.join(" over ")) };
-        return Err(Error::Invalid(found.into_iter().map(|error| with(error, "", &below)).collect()));
+        let whose = format!(" in {}", names.join(" over "));
+        return Err(Error::Invalid(found.into_iter().map(|error| with(error, "", &whose)).collect()));
     }
     let mut near: Vec<(PolicyId, PolicyData)> = vec![(id, whole)];
     while let Some((base, below)) = near.pop() {
