@@ -190,7 +190,7 @@ impl Default for DevicesConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            cache: 16 * MIB,
+            cache: 12 * MIB,
             heartbeat_flush: Duration::from_secs(300),
             verify_at_start: 256 * MIB,
             min_free: 64 * MIB,

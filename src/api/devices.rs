@@ -2,7 +2,7 @@ use std::borrow::Cow;
 use std::net::Ipv4Addr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::to_raw_value;
 
 use super::paging::{first, page_of, size, window};
@@ -14,7 +14,7 @@ use crate::domain::devices::{DeviceChange, Known, Seen};
 use crate::domain::enrollment::NewDevice;
 use crate::domain::op::Op;
 use crate::error::Error;
-use crate::http::extract::{self, IfMatch, Path, Query};
+use crate::http::extract::{self, IfMatch, Path, Query, given};
 use crate::http::respond::{Created, Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
@@ -312,11 +312,6 @@ struct ChangeDevice {
     policy_id: Option<Option<PolicyId>>,
     #[schemars(length(max = 50), inner(length(min = 1, max = 64)))]
     tags: Option<Vec<String>>,
-}
-
-/// Tells a member that is `null` from one that is not there.
-fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 async fn change(

@@ -9,7 +9,7 @@ use crate::domain::authz::Permission::{UsersEdit, UsersView};
 use crate::domain::groups::{GroupDraft, GroupFilter, GroupOrder, Membership};
 use crate::domain::op::Op;
 use crate::error::Error;
-use crate::http::extract::{self, IfMatch, Path, Query};
+use crate::http::extract::{self, IfMatch, Path, Query, given};
 use crate::http::respond::{Created, Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{GroupId, OrganizationId, PolicyId, UserId};
@@ -38,14 +38,17 @@ struct GroupView {
     policy_id: Option<PolicyId>,
     /// How many users are in it directly.
     member_count: u64,
+    /// How many devices are its members', those of the groups within it included.
+    device_count: u64,
     created_at: Time,
     updated_at: Time,
 }
 
 impl GroupView {
-    fn new(group: Group, member_count: u64) -> Self {
+    fn new(services: &Services, group: Group, member_count: u64) -> Self {
+        let device_count = services.group_device_count(group.organization_id, group.id);
         let Group { id, organization_id, name, parent_id, policy_id, created_at, updated_at, .. } = group;
-        Self { id, organization_id, name, parent_id, policy_id, member_count, created_at, updated_at }
+        Self { id, organization_id, name, parent_id, policy_id, member_count, device_count, created_at, updated_at }
     }
 }
 
@@ -57,14 +60,17 @@ struct GroupDetails {
     members: Vec<UserId>,
 }
 
-impl From<Membership> for GroupDetails {
-    fn from(Membership { group, members }: Membership) -> Self {
-        Self { group: GroupView::new(group, members.len() as u64), members }
+impl GroupDetails {
+    fn new(services: &Services, Membership { group, members }: Membership) -> Self {
+        Self { group: GroupView::new(services, group, members.len() as u64), members }
     }
 }
 
-fn tagged(found: Membership) -> Tagged<Json<GroupDetails>> {
-    Tagged { tag: Tag::of(found.group.revision, &found.members), answer: Json(found.into()) }
+fn tagged(services: &Services, found: Membership) -> Tagged<Json<GroupDetails>> {
+    let revision = found.group.revision;
+    let details = GroupDetails::new(services, found);
+    let tag = Tag::of(revision, &(&details.members, details.group.device_count));
+    Tagged { tag, answer: Json(details) }
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -113,12 +119,12 @@ async fn list(services: &Services, op: Op, Query(query): Query<ListQuery>) -> Re
     let (offset, limit) = window(page, page_size);
     let filter = GroupFilter { text: q.unwrap_or_default(), parent: parent_id };
     let (total, found) = services.groups(&op, &filter, sort.into(), offset, limit)?;
-    let found = found.into_iter().map(|(group, members)| GroupView::new(group, members));
+    let found = found.into_iter().map(|(group, members)| GroupView::new(services, group, members));
     Ok(Json(page_of(page, page_size, total, found.collect())))
 }
 
 async fn get(services: &Services, op: Op, Path(id): Path<GroupId>) -> Result<Tagged<Json<GroupDetails>>, Error> {
-    services.group(&op, id).map(tagged)
+    services.group(&op, id).map(|found| tagged(services, found))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -128,14 +134,18 @@ struct GroupBody {
     name: String,
     /// The group around it; none when left out.
     parent_id: Option<GroupId>,
+    /// The policy of its members' devices; `null` takes it away. Left out, it stays as it is.
+    #[serde(default, deserialize_with = "given")]
+    #[schemars(with = "Option<PolicyId>")]
+    policy_id: Option<Option<PolicyId>>,
     /// Who is in it directly. Left out, a new group has nobody and another keeps whom it has.
     #[schemars(length(max = 20_000))]
     members: Option<Vec<UserId>>,
 }
 
 impl From<GroupBody> for GroupDraft {
-    fn from(GroupBody { name, parent_id, members }: GroupBody) -> Self {
-        Self { name, parent_id, members }
+    fn from(GroupBody { name, parent_id, policy_id, members }: GroupBody) -> Self {
+        Self { name, parent_id, policy_id, members }
     }
 }
 
@@ -145,7 +155,8 @@ async fn create(
     extract::Json(new): extract::Json<GroupBody>,
 ) -> Result<Created<GroupDetails>, Error> {
     let made = services.create_group(&op, new.into()).await?;
-    Ok(Created { location: format!("/api/v1/groups/{}", made.group.id), resource: made.into() })
+    let location = format!("/api/v1/groups/{}", made.group.id);
+    Ok(Created { location, resource: GroupDetails::new(services, made) })
 }
 
 async fn change(
@@ -155,7 +166,7 @@ async fn change(
     IfMatch(revision): IfMatch,
     extract::Json(change): extract::Json<GroupBody>,
 ) -> Result<Tagged<Json<GroupDetails>>, Error> {
-    services.change_group(&op, id, change.into(), revision).await.map(tagged)
+    services.change_group(&op, id, change.into(), revision).await.map(|found| tagged(services, found))
 }
 
 async fn delete(
@@ -192,5 +203,5 @@ async fn set_members(
     IfMatch(revision): IfMatch,
     extract::Json(GroupMembers { members }): extract::Json<GroupMembers>,
 ) -> Result<Tagged<Json<GroupDetails>>, Error> {
-    services.set_group_members(&op, id, members, revision).await.map(tagged)
+    services.set_group_members(&op, id, members, revision).await.map(|found| tagged(services, found))
 }

@@ -78,7 +78,7 @@ async fn get(services: &Services, op: Op, Path(id): Path<RoleId>) -> Result<Tagg
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RoleBody {
-    #[schemars(length(min = 1, max = 100))]
+    #[schemars(length(min = 1, max = 200))]
     name: String,
     #[serde(default)]
     #[schemars(length(max = 1000))]

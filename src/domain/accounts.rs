@@ -1,8 +1,8 @@
 //! The signed-in user's own account.
 
-use super::Services;
 use super::op::Op;
 use super::passwords::Passwords;
+use super::{Services, names};
 use crate::error::{Error, FieldError};
 use crate::ids::{GroupId, OrganizationId, UserId};
 use crate::model::user::User;
@@ -38,6 +38,7 @@ impl Services {
     }
 
     pub async fn rename_me(&self, op: &Op, name: String, revision: Option<u64>) -> Result<Person, Error> {
+        names::require("name", &name)?;
         let me = op.user()?.clone();
         let write = self.store.write(op.stamp(), move |tx| {
             let mut user = mine(tx, me.organization_id, me.id)?;

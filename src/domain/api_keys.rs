@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::authz::{Permissions, grantable_role};
 use super::op::Op;
-use super::{Services, secrets};
+use super::{Services, names, secrets};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{ApiKeyId, OrganizationId};
@@ -46,6 +46,7 @@ pub struct ShownKey {
 
 impl Services {
     pub async fn create_api_key(&self, op: &Op, new: NewApiKey) -> Result<IssuedKey, Error> {
+        names::require("name", &new.name)?;
         let (organization_id, created_by) = (op.organization_id()?, op.acting_user()?);
         let (key, key_hash) = secrets::make(secrets::API_KEY);
         let days = |days: u32| Duration::from_secs(u64::from(days) * 24 * 60 * 60);

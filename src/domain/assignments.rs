@@ -9,6 +9,7 @@ use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::policy::Policy;
 use crate::store::assignments::Assignee;
 use crate::store::audit::AuditEvent;
+use crate::store::engine::Read;
 use crate::store::resolution::Supposed;
 use crate::store::write::{Audited, Tx, Unaudited};
 use crate::store::{devices, groups, organizations, policies, users};
@@ -32,8 +33,14 @@ impl Targets {
         self.devices.is_empty() && self.users.is_empty() && self.groups.is_empty() && !self.default
     }
 
-    /// Everything named must be there, and named once: otherwise nothing at all is changed.
-    fn assignees(&self, tx: &Tx, organization: OrganizationId) -> Result<Vec<Assignee>, Error> {
+    /// Everything named must be there, and named once: otherwise nothing at all is changed. `within` goes before the
+    /// fields that errors name.
+    pub(super) fn assignees(
+        &self,
+        from: &impl Read,
+        organization: OrganizationId,
+        within: &str,
+    ) -> Result<Vec<Assignee>, Error> {
         let mut errors = Vec::new();
         let mut found = Vec::new();
         let mut seen = HashSet::new();
@@ -47,16 +54,16 @@ impl Targets {
             }
         };
         for (at, id) in self.devices.iter().enumerate() {
-            let exists = devices::exists(tx, organization, *id)?;
-            take(format!("device_ids[{at}]"), *id.as_bytes(), exists, "device", Assignee::Device(*id));
+            let exists = devices::exists(from, organization, *id)?;
+            take(format!("{within}device_ids[{at}]"), *id.as_bytes(), exists, "device", Assignee::Device(*id));
         }
         for (at, id) in self.users.iter().enumerate() {
-            let exists = users::get(tx, organization, *id)?.is_some();
-            take(format!("user_ids[{at}]"), *id.as_bytes(), exists, "user", Assignee::User(*id));
+            let exists = users::get(from, organization, *id)?.is_some();
+            take(format!("{within}user_ids[{at}]"), *id.as_bytes(), exists, "user", Assignee::User(*id));
         }
         for (at, id) in self.groups.iter().enumerate() {
-            let exists = groups::get(tx, organization, *id)?.is_some();
-            take(format!("group_ids[{at}]"), *id.as_bytes(), exists, "group", Assignee::Group(*id));
+            let exists = groups::get(from, organization, *id)?.is_some();
+            take(format!("{within}group_ids[{at}]"), *id.as_bytes(), exists, "group", Assignee::Group(*id));
         }
         if self.default {
             found.push(Assignee::Organization);
@@ -96,7 +103,7 @@ impl Services {
             .write(op.stamp(), move |tx| {
                 let policy = policies::get(tx, organization, id)?.ok_or(Error::NotFound("policy"))?;
                 let mut changed = Vec::new();
-                for assignee in targets.assignees(tx, organization)? {
+                for assignee in targets.assignees(tx, organization, "")? {
                     let before = assigned(tx, organization, assignee)?;
                     let after = if assign { Some(id) } else { before.filter(|before| *before != id) };
                     if before != after {

@@ -3,9 +3,9 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use super::Services;
 use super::authz::Permission;
 use super::op::{DeviceScope, Op, Principal};
+use super::{Services, names};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
@@ -118,6 +118,7 @@ impl Services {
         change: DeviceChange,
         revision: Option<u64>,
     ) -> Result<Seen, Error> {
+        change.device_name.as_deref().map_or(Ok(()), |name| names::require("device_name", name))?;
         let by = op.clone();
         let change = move |tx: &mut Tx| {
             let mut device = in_scope(tx, &by, Permission::DevicesEdit, id)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::authz::Permission;
 use super::devices::check_user;
 use super::op::{Op, Principal};
-use super::{Services, commands, secrets};
+use super::{Services, commands, names, secrets};
 use crate::error::Error;
 use crate::ids::{DeviceId, EnrollmentTokenId, GroupId, PolicyId, UserId};
 use crate::model::command::CommandType;
@@ -39,6 +39,7 @@ impl Services {
     pub async fn enroll(&self, op: &Op, new: NewDevice) -> Result<Enrolled, Error> {
         op.require(Permission::DevicesEnroll)?;
         let organization = op.organization_id()?;
+        names::require("device_name", &new.device_name)?;
         if let Some(key) = &new.wireguard_public_key {
             check_wireguard_key(key)?;
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::authz::Permission;
 use super::devices::{check_group, check_policy, check_user};
 use super::op::Op;
-use super::{Services, secrets};
+use super::{Services, names, secrets};
 use crate::error::Error;
 use crate::ids::{EnrollmentTokenId, GroupId, PolicyId, UserId};
 use crate::model::enrollment::EnrollmentToken;
@@ -33,6 +33,7 @@ pub struct Issued {
 
 impl Services {
     pub async fn create_enrollment_token(&self, op: &Op, new: NewEnrollmentToken) -> Result<Issued, Error> {
+        names::require("name", &new.name)?;
         let (organization_id, created_by) = (op.organization_id()?, op.acting_user()?);
         if new.policy_id.is_some() {
             op.require(Permission::PoliciesAssign)?;

@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::Person;
+use super::authz::Permission;
+use super::devices::check_policy;
 use super::op::Op;
 use super::{Services, names};
 use crate::error::{Error, FieldError};
-use crate::ids::{GroupId, OrganizationId, UserId};
+use crate::ids::{GroupId, OrganizationId, PolicyId, UserId};
 use crate::model::group::Group;
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
+use crate::store::index::Filter;
 use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{groups, users};
+use crate::store::{groups, memory, users};
 
 /// Groups within each other at most, the outermost included.
 const MOST_LEVELS: usize = 32;
@@ -32,6 +35,8 @@ pub struct Membership {
 pub struct GroupDraft {
     pub name: String,
     pub parent_id: Option<GroupId>,
+    /// `None` leaves it as it is; another one takes the permission to assign policies.
+    pub policy_id: Option<Option<PolicyId>>,
     /// `None` leaves them as they are.
     pub members: Option<Vec<UserId>>,
 }
@@ -98,6 +103,14 @@ impl Services {
         Ok(Membership { group, members })
     }
 
+    /// How many devices belong to people in the group, or in one within it, or are in one of these themselves.
+    pub fn group_device_count(&self, organization: OrganizationId, id: GroupId) -> u64 {
+        let mut filter = Filter { groups: vec![id], ..Filter::default() };
+        self.with_members(&mut filter);
+        let fleet = self.store.memory().fleet(organization);
+        memory::read(&fleet).count(&filter)
+    }
+
     /// Who is in the group directly, oldest first: how many, and those from `offset` on.
     pub fn group_members(&self, op: &Op, id: GroupId, offset: u64, limit: usize) -> Result<(u64, Vec<Person>), Error> {
         let Membership { group, members } = self.group(op, id)?;
@@ -112,6 +125,7 @@ impl Services {
     pub async fn create_group(&self, op: &Op, draft: GroupDraft) -> Result<Membership, Error> {
         let organization = op.organization_id()?;
         check(&draft)?;
+        let by = op.clone();
         self.store
             .write(op.stamp(), move |tx| {
                 let (id, now) = (tx.new_id(), tx.now());
@@ -120,17 +134,21 @@ impl Services {
                     organization_id: organization,
                     name: draft.name.clone(),
                     parent_id: draft.parent_id,
-                    policy_id: None,
+                    policy_id: draft.policy_id.flatten(),
                     created_at: now,
                     updated_at: now,
                     revision: 1,
                 };
                 check_place(tx, &group)?;
+                may_assign(tx, &by, &group, None)?;
                 let change = Change::between(tx, &group, draft.members.as_deref().unwrap_or_default())?;
                 groups::put(tx, group.clone())?;
                 change.apply(tx, &group)?;
                 let event = AuditEvent::new("group.create").on("group", id, &group.name);
-                let event = event.detail("parent_id", group.parent_id.map(|id| id.to_string()));
+                let mut event = event.detail("parent_id", group.parent_id.map(|id| id.to_string()));
+                if let Some(policy) = group.policy_id {
+                    event = event.detail("policy_id", policy.to_string());
+                }
                 let event = change.tell(event);
                 Ok(Audited::new(Membership { group, members: change.after }, event))
             })
@@ -145,8 +163,8 @@ impl Services {
         revision: Option<u64>,
     ) -> Result<Membership, Error> {
         check(&draft)?;
-        let GroupDraft { name, parent_id, members } = draft;
-        self.edit_group(op, id, Some((name, parent_id)), members, revision).await
+        let members = draft.members.clone();
+        self.edit_group(op, id, Some(draft), members, revision).await
     }
 
     pub async fn set_group_members(
@@ -163,20 +181,23 @@ impl Services {
         &self,
         op: &Op,
         id: GroupId,
-        place: Option<(String, Option<GroupId>)>,
+        draft: Option<GroupDraft>,
         members: Option<Vec<UserId>>,
         revision: Option<u64>,
     ) -> Result<Membership, Error> {
         let organization = op.organization_id()?;
+        let by = op.clone();
         let write = self.store.write(op.stamp(), move |tx| {
             let before = find(tx, organization, id)?;
             if revision.is_some_and(|revision| revision != before.revision) {
                 return Err(Error::Stale);
             }
             let mut group = before.clone();
-            if let Some((name, parent_id)) = place.clone() {
-                (group.name, group.parent_id) = (name, parent_id);
+            if let Some(GroupDraft { name, parent_id, policy_id, .. }) = &draft {
+                (group.name, group.parent_id) = (name.clone(), *parent_id);
+                group.policy_id = policy_id.unwrap_or(group.policy_id);
             }
+            may_assign(tx, &by, &group, before.policy_id)?;
             if group.parent_id != before.parent_id {
                 check_place(tx, &group)?;
             }
@@ -197,8 +218,10 @@ impl Services {
                 event = event.detail("name", format!("{} → {}", before.name, group.name));
             }
             if group.parent_id != before.parent_id {
-                let text = |id: Option<GroupId>| id.map_or("none".into(), |id| id.to_string());
-                event = event.detail("parent_id", format!("{} → {}", text(before.parent_id), text(group.parent_id)));
+                event = event.detail("parent_id", moved(before.parent_id, group.parent_id));
+            }
+            if group.policy_id != before.policy_id {
+                event = event.detail("policy_id", moved(before.policy_id, group.policy_id));
             }
             event = change.tell(event);
             Ok(Audited::new(Membership { group, members: change.after }, event))
@@ -237,7 +260,21 @@ fn find(from: &impl Read, organization: OrganizationId, id: GroupId) -> Result<G
 }
 
 fn check(draft: &GroupDraft) -> Result<(), Error> {
-    names::check("name", &draft.name).map_err(|error| Error::Invalid(vec![error]))
+    names::require("name", &draft.name)
+}
+
+/// Refuses another policy than `before` to whoever may not assign policies, and one that there is not.
+fn may_assign(tx: &Tx, by: &Op, group: &Group, before: Option<PolicyId>) -> Result<(), Error> {
+    if group.policy_id == before {
+        return Ok(());
+    }
+    by.require(Permission::PoliciesAssign)?;
+    check_policy(tx, group.organization_id, group.policy_id)
+}
+
+fn moved<I: ToString>(before: Option<I>, after: Option<I>) -> String {
+    let text = |id: Option<I>| id.map_or("none".into(), |id| id.to_string());
+    format!("{} → {}", text(before), text(after))
 }
 
 /// Refuses a place within itself, within too many others, or within none that there is.

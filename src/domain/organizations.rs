@@ -121,7 +121,7 @@ impl Services {
         revision: Option<u64>,
     ) -> Result<Organization, Error> {
         if let Some(name) = &change.name {
-            names::check("name", name).map_err(|error| Error::Invalid(vec![error]))?;
+            names::require("name", name)?;
         }
         let by = op.clone();
         self.store

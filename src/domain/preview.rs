@@ -9,14 +9,15 @@ use super::Services;
 use super::assignments::Targets;
 use super::authz::Permission;
 use super::op::Op;
+use super::policies::{check_extends, checked, find};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeviceId, OrganizationId, PolicyId};
 use crate::model::device::Compliance;
 use crate::model::policy::{Policy, PolicyContent};
+use crate::store::devices;
 use crate::store::memory::{self, Memory};
 use crate::store::resolution::{Effective, Policies, PolicyFacts, Resolver, Supposed};
-use crate::store::{devices, policies};
 
 /// Devices looked at while memory is held, so that nobody waits for a whole fleet.
 const STEP: usize = 4096;
@@ -79,11 +80,23 @@ impl Services {
         &self,
         op: &Op,
         id: PolicyId,
-        proposal: Proposal,
+        mut proposal: Proposal,
         window: Window,
     ) -> Result<Preview, Error> {
         let organization = op.organization_id()?;
-        let policy = policies::get(&self.store.snapshot()?, organization, id)?.ok_or(Error::NotFound("policy"))?;
+        let policy = find(&self.store.snapshot()?, organization, id)?;
+        if let Some(content) = proposal.content.take() {
+            proposal.content = Some(checked(content).await.map_err(in_policy)?);
+        }
+        {
+            // What saving would refuse has no effect to show.
+            let snapshot = self.store.snapshot()?;
+            if let Some(content) = &proposal.content {
+                check_extends(&snapshot, organization, id, content).map_err(in_policy)?;
+            }
+            proposal.assign.assignees(&snapshot, organization, "assign.")?;
+            proposal.unassign.assignees(&snapshot, organization, "unassign.")?;
+        }
         // Counts are about the policy; which devices they are, is for those who may see devices.
         let limit = if op.may(Permission::DevicesView) { window.limit } else { 0 };
         let window = Window { limit, ..window };
@@ -98,6 +111,17 @@ impl Services {
             }
         }
         Ok(preview)
+    }
+}
+
+/// What is wrong with the proposed policy, by its place in the proposal.
+fn in_policy(error: Error) -> Error {
+    match error {
+        Error::Invalid(mut errors) => {
+            errors.iter_mut().for_each(|error| error.field.insert_str(0, "policy."));
+            Error::Invalid(errors)
+        }
+        error => error,
     }
 }
 

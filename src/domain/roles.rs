@@ -168,7 +168,7 @@ fn mine(tx: &Tx, by: &Op, id: RoleId, revision: Option<u64>) -> Result<CustomRol
 }
 
 fn check(draft: &RoleDraft) -> Result<(), Error> {
-    names::check("name", &draft.name).map_err(|error| Error::Invalid(vec![error]))
+    names::require("name", &draft.name)
 }
 
 fn list(permissions: Permissions) -> Vec<&'static str> {

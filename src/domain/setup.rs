@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::op::Op;
 use super::passwords::{self, Passwords};
-use super::{Services, accounts, secrets, tokens};
+use super::{Services, accounts, names, secrets, tokens};
 use crate::clock::Time;
-use crate::error::{Error, FieldError};
+use crate::error::Error;
 use crate::model::audit::{Actor, ActorType};
 use crate::model::mfa::Mfa;
 use crate::model::organization::{Organization, OrganizationSettings, Tier};
@@ -104,9 +104,7 @@ fn already() -> Error {
 fn check(new: &NewAppliance) -> Result<(), Error> {
     let mut errors = Vec::new();
     for (field, value) in [("organization", &new.organization), ("name", &new.name)] {
-        if value.trim().is_empty() || value.chars().count() > 200 {
-            errors.push(FieldError::new(field, "must have 1 to 200 characters"));
-        }
+        errors.extend(names::check(field, value).err());
     }
     errors.extend(accounts::check_email("email", &new.email).err());
     errors.extend(Passwords::check("password", &new.password).err());

@@ -15,7 +15,7 @@ use super::authz::{Permission, grantable_role};
 use super::links::{self, IssuedLink};
 use super::op::{Op, Principal};
 use super::passwords::Passwords;
-use super::{Services, devices};
+use super::{Services, devices, names};
 use crate::error::{Error, FieldError};
 use crate::ids::{OrganizationId, UserId};
 use crate::model::link::Purpose;
@@ -41,21 +41,13 @@ pub struct UserInput {
 
 impl UserInput {
     fn check(&self) -> Result<(), Error> {
-        let mut errors: Vec<FieldError> = [check_name("name", &self.name), check_email("email", &self.email)]
+        let mut errors: Vec<FieldError> = [names::check("name", &self.name), check_email("email", &self.email)]
             .into_iter()
             .filter_map(Result::err)
             .collect();
         errors.extend(self.password.iter().filter_map(|password| Passwords::check("password", password).err()));
         if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(errors)) }
     }
-}
-
-/// A name is any text of up to 200 characters that shows.
-fn check_name(field: &str, name: &str) -> Result<(), FieldError> {
-    if name.trim().is_empty() || name.chars().count() > 200 {
-        return Err(FieldError::new(field, "must have 1 to 200 characters, not only blanks"));
-    }
-    Ok(())
 }
 
 /// A new user, and without a password the invitation to choose one.

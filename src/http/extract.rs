@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, IF_MATCH, USER_AGENT};
 use http::{HeaderMap, StatusCode};
 use schemars::{JsonSchema, SchemaGenerator};
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 
 use super::openapi::Operation;
 use super::respond::{Failure, Tag};
@@ -222,4 +222,9 @@ impl Extract for UserAgent {
     }
 
     fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
+}
+
+/// Tells a member that is `null` from one that is not there.
+pub fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }

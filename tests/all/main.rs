@@ -3,11 +3,15 @@
 mod api_keys;
 mod contract;
 mod devices;
+mod effective_policies;
 mod failures;
 mod groups;
 mod mfa;
+mod names;
 mod organizations;
+mod permissions;
 mod policies;
+mod preview;
 mod process;
 mod recover;
 mod requests;

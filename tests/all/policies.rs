@@ -233,3 +233,51 @@ async fn a_preview_counts_for_everybody_and_names_devices_to_those_who_may_see_t
     let counted = counted.expect(200);
     assert_eq!((&counted["changed_devices"], &counted["devices"]["data"]), (&json!(1), &json!([])));
 }
+
+/// What each says by itself may hold, and not together.
+#[tokio::test]
+async fn policies_that_lie_over_each_other_do_not_contradict() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    let put = async |policy: &Value, data: Value, extends: Value| {
+        let body = json!({"name": policy["name"], "policy_data": data, "extends": extends});
+        server.put(&path(policy), &admin, body).await
+    };
+    let base = create(&server, &admin, "Base", json!({"usb": {"allowed": false}})).await;
+    let middle = json!({"name": "Middle", "policy_data": {}, "extends": base["id"]});
+    let middle = server.post("/policies", &admin, middle).await.expect(201);
+    let audit = json!({"usb": {"audit_only": true}});
+    let over = json!({"name": "Top", "policy_data": audit, "extends": middle["id"]});
+    let refused = server.post("/policies", &admin, over.clone()).await.expect(400);
+    let told = "policy_data.usb.audit_only contradicts policy_data.usb.allowed: \
+        what is only noted is not prevented in \"Top\" over \"Middle\" over \"Base\"";
+    assert_eq!(details(&refused), told);
+    let top = create(&server, &admin, "Top", audit.clone()).await;
+    let refused = put(&top, audit.clone(), middle["id"].clone()).await.expect(400);
+    assert_eq!(details(&refused), told);
+    // What it says itself decides.
+    let both = json!({"usb": {"audit_only": true, "allowed": true}});
+    put(&top, both, middle["id"].clone()).await.expect(200);
+    put(&base, json!({}), Value::Null).await.expect(200);
+    put(&top, audit, middle["id"].clone()).await.expect(200);
+
+    // A base may not be changed so that what extends it contradicts itself, nor back.
+    let refused = put(&base, json!({"usb": {"allowed": false}}), Value::Null).await.expect(400);
+    let told = "policy_data.usb.audit_only of the policy \"Top\", which extends this one, \
+        contradicts policy_data.usb.allowed: what is only noted is not prevented";
+    assert_eq!(details(&refused), told);
+    let refused = server.post(&format!("{}/rollback", path(&base)), &admin, json!({"version": 1})).await.expect(400);
+    assert_eq!(details(&refused), told);
+    // Nor may another one take its place.
+    let other = create(&server, &admin, "Other", json!({"usb": {"allowed": false}})).await;
+    let reassign = format!("{}?reassign_to={}", path(&base), other["id"].as_str().unwrap());
+    let refused = server.delete(&reassign, &admin).await.expect(400);
+    assert_eq!(details(&refused), told);
+
+    // With a base, what is not set may come from there; if it does not, it is off.
+    let vpn = json!({"network": {"vpn_always_on": true}});
+    let refused = put(&middle, vpn.clone(), base["id"].clone()).await.expect(400);
+    assert!(details(&refused).starts_with("policy_data.network.vpn_always_on contradicts"), "{refused}");
+    put(&base, json!({"network": {"vpn_required": true}}), Value::Null).await.expect(200);
+    put(&middle, vpn, base["id"].clone()).await.expect(200);
+}

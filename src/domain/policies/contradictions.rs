@@ -56,6 +56,9 @@ impl PolicyData {
     /// Only required apps that are named outright are judged: for a pattern, some other app may do.
     fn contradicting_apps(&self, found: &mut Findings) {
         let Some(applications) = &self.applications else { return };
+        if applications.required_apps.is_none() {
+            return;
+        }
         // What does not compile is named by `check`.
         let Ok(blocked) = apps(applications.blocked_apps.as_deref().unwrap_or_default()) else { return };
         let managed = match (applications.install_mode, &applications.managed_apps) {

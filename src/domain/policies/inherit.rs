@@ -1,7 +1,8 @@
 //! Policies over policies.
 
-use crate::error::Error;
+use crate::error::{Error, FieldError};
 use crate::ids::{OrganizationId, PolicyId};
+use crate::model::policy::{Over, PolicyContent, PolicyData};
 use crate::store::engine::Read;
 use crate::store::policies;
 
@@ -33,6 +34,48 @@ pub(super) fn check_base(
         next = policy.content.extends;
     }
     Ok(())
+}
+
+/// Refuses content for the policy `id` that cannot hold together with what it extends, or that makes a policy which
+/// extends it contradict itself. The base has been checked.
+pub(super) fn check_settings(
+    from: &impl Read,
+    organization: OrganizationId,
+    id: PolicyId,
+    content: &PolicyContent,
+) -> Result<(), Error> {
+    let mut names = vec![format!("{:?}", content.name)];
+    let (mut whole, mut next) = (content.policy_data.clone(), content.extends);
+    while let Some(base) = next {
+        let base =
+            policies::get(from, organization, base)?.ok_or_else(|| Error::field("extends", "names no policy"))?;
+        whole = whole.over(base.content.policy_data);
+        names.push(format!("{:?}", base.content.name));
+        next = base.content.extends;
+    }
+    let found = whole.contradictions(false);
+    if !found.is_empty() {
+        let whose = format!(" in {}", names.join(" over "));
+        return Err(Error::Invalid(found.into_iter().map(|error| with(error, "", &whose)).collect()));
+    }
+    let mut near: Vec<(PolicyId, PolicyData)> = vec![(id, whole)];
+    while let Some((base, below)) = near.pop() {
+        for id in policies::extending(from, organization, base)? {
+            let Some(policy) = policies::get(from, organization, id)? else { continue };
+            let whole = policy.content.policy_data.over(below.clone());
+            let found = whole.contradictions(false);
+            if !found.is_empty() {
+                let whose = format!("of the policy {:?}, which extends this one, ", policy.content.name);
+                return Err(Error::Invalid(found.into_iter().map(|error| with(error, &whose, "")).collect()));
+            }
+            near.push((id, whole));
+        }
+    }
+    Ok(())
+}
+
+fn with(FieldError { field, message }: FieldError, before: &str, after: &str) -> FieldError {
+    FieldError { field, message: format!("{before}{message}{after}") }
 }
 
 /// How many policies lie over this one, in the longest chain. There are no cycles to follow: none is ever stored.

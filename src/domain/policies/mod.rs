@@ -9,8 +9,8 @@ mod versions;
 
 use serde_json::json;
 
-use super::Services;
 use super::op::Op;
+use super::{Services, names};
 use crate::error::{Error, FieldError};
 use crate::ids::{OrganizationId, PolicyId};
 use crate::model::policy::{Policy, PolicyContent};
@@ -101,9 +101,7 @@ impl Services {
                 return Err(Error::Conflict(format!("an organization has at most {MOST} policies")));
             }
             let (id, content, now) = (tx.new_id(), content.clone(), tx.now());
-            if let Some(base) = content.extends {
-                inherit::check_base(tx, organization, (id, &content.name), base, "extends")?;
-            }
+            check_extends(tx, organization, id, &content)?;
             let policy =
                 Policy { id, organization_id: organization, content, version: 1, created_at: now, updated_at: now };
             policies::put(tx, policy.clone(), Some("created".into()))?;
@@ -140,14 +138,25 @@ fn require_version(policy: &Policy, version: Option<u64>) -> Result<(), Error> {
     if version.is_some_and(|version| version != policy.version) { Err(Error::Stale) } else { Ok(()) }
 }
 
+/// Refuses content that cannot lie where it would, between what it extends and what extends it.
+pub(super) fn check_extends(
+    from: &impl Read,
+    organization: OrganizationId,
+    id: PolicyId,
+    content: &PolicyContent,
+) -> Result<(), Error> {
+    if let Some(base) = content.extends {
+        inherit::check_base(from, organization, (id, &content.name), base, "extends")?;
+    }
+    inherit::check_settings(from, organization, id, content)
+}
+
 /// The content, when nothing is wrong with it by itself.
-async fn checked(content: PolicyContent) -> Result<PolicyContent, Error> {
+pub(super) async fn checked(content: PolicyContent) -> Result<PolicyContent, Error> {
     // Compiling a thousand patterns takes a while, which is no work for a thread that serves requests.
     let check = tokio::task::spawn_blocking(move || {
         let mut errors = Vec::new();
-        if content.name.trim().is_empty() {
-            errors.push(FieldError::new("name", "must not be blank"));
-        }
+        errors.extend(names::check("name", &content.name).err());
         if serde_json::to_vec(&content.policy_data).map_err(Error::internal)?.len() > MAX_SIZE {
             errors.push(FieldError::new("policy_data", format!("must be at most {} KiB of JSON", MAX_SIZE / 1024)));
         }
@@ -169,9 +178,7 @@ fn replace(
     if changes.is_empty() {
         return Ok(Audited::without_entry(policy, Unaudited::Unchanged));
     }
-    if let Some(base) = content.extends {
-        inherit::check_base(tx, policy.organization_id, (policy.id, &content.name), base, "extends")?;
-    }
+    check_extends(tx, policy.organization_id, policy.id, &content)?;
     policy.content = content;
     policy.version += 1;
     policy.updated_at = tx.now();

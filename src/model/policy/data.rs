@@ -21,7 +21,7 @@ named_values! {
     }
 }
 
-/// Structs whose every member may be left unset.
+/// Structs whose every member may be left unset, and which lie over each other member by member.
 macro_rules! settings {
     ($($(#[$doc:meta])* $name:ident { $($(#[$attribute:meta])* $member:ident: $type:ty,)+ })+) => {$(
         $(#[$doc])*
@@ -30,8 +30,41 @@ macro_rules! settings {
         pub struct $name {
             $($(#[$attribute])* #[serde(default, skip_serializing_if = "Option::is_none")] pub $member: Option<$type>,)+
         }
+
+        impl Over for $name {
+            fn over(self, base: Self) -> Self {
+                Self { $($member: Over::over(self.$member, base.$member),)+ }
+            }
+        }
+
+        impl Over for Option<$name> {
+            fn over(self, base: Self) -> Self {
+                match (self, base) {
+                    (Some(own), Some(base)) => Some(own.over(base)),
+                    (own, base) => own.or(base),
+                }
+            }
+        }
     )+};
 }
+
+/// What holds when one thing lies over another: what is not set in it, is as it is below.
+pub trait Over {
+    fn over(self, base: Self) -> Self;
+}
+
+/// A single setting is taken whole.
+macro_rules! whole {
+    ($($type:ty),+) => {$(
+        impl Over for Option<$type> {
+            fn over(self, base: Self) -> Self {
+                self.or(base)
+            }
+        }
+    )+};
+}
+
+whole!(bool, u32, f64, String, Vec<String>, ClipboardDirection, InstallMode);
 
 settings! {
     /// What is asked of devices. What is not set, is left to the device.

@@ -11,7 +11,7 @@ use crate::ids::{OrganizationId, PolicyId};
 
 pub use data::{
     ApplicationSettings, ClipboardDirection, ComplianceSettings, ContainerSettings, DlpSettings, InstallMode,
-    NetworkSettings, PolicyData, StorageSettings, UsbSettings,
+    NetworkSettings, Over, PolicyData, StorageSettings, UsbSettings,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

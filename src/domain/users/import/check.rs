@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::check_name;
 use super::{Line, NewLine};
 use crate::domain::accounts::check_email;
 use crate::domain::authz::grantable_role;
+use crate::domain::names;
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::ids::OrganizationId;
@@ -55,7 +55,7 @@ impl Seen {
         new: &NewLine,
     ) -> Result<Result<RoleRef, String>, Error> {
         let mut errors = Vec::new();
-        errors.extend(check_name("name", &new.name).err().map(|error| error.to_string()));
+        errors.extend(names::check("name", &new.name).err().map(|error| error.to_string()));
         errors.extend(check_email("email", &new.email).err().map(|error| error.to_string()));
         let email = folded(&new.email);
         if let Some(first) = self.emails.get(&email) {
@@ -110,7 +110,7 @@ impl Seen {
             return Ok(new);
         }
         for name in names {
-            if let Err(error) = check_name("groups", name) {
+            if let Err(error) = names::check("groups", name) {
                 errors.push(error.to_string());
             } else if name.chars().any(char::is_control) {
                 // Most likely the end of a quote that was forgotten lines ago.
