@@ -1,4 +1,5 @@
 use super::engine::Read;
+use super::outgoing_mail;
 use super::tables::{LINK_OF_USER, LINKS};
 use super::write::Tx;
 use crate::error::Error;
@@ -16,9 +17,10 @@ pub fn put(tx: &mut Tx, link: &Link) -> Result<(), Error> {
     tx.put(LINKS, &link.token_hash, link)
 }
 
-/// Makes the user's link worthless; false when there is none.
+/// Makes the user's link worthless, and takes it out of the mail; false when there is none.
 pub fn end(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<bool, Error> {
     let Some(hash) = LINK_OF_USER.get(tx, &(organization, user))? else { return Ok(false) };
+    outgoing_mail::delete(tx, organization, user)?;
     tx.delete(LINK_OF_USER, &(organization, user))?;
     tx.delete(LINKS, &hash)
 }

@@ -22,7 +22,8 @@ use crate::store::engine::faults::Disk;
 use crate::store::engine::{Engine, Options};
 use crate::store::write::{Audited, Stamp};
 use crate::store::{
-    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, policies, roles, sessions, users,
+    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, outgoing_mail, policies, roles,
+    sessions, users,
 };
 
 /// What belongs to the appliance, and not to an organization.
@@ -124,6 +125,7 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
             expires_at: now,
         };
         links::put(tx, &link)?;
+        outgoing_mail::put(tx, &link, "secret")?;
         let key = ApiKey {
             id: tx.new_id(),
             organization_id: id,
