@@ -4,11 +4,12 @@ use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
 use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
@@ -21,6 +22,7 @@ use crate::ids::Ids;
 use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
+use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
 use crate::net::tls::local_ca::LocalCa;
 use crate::store::Store;
@@ -93,7 +95,11 @@ impl App {
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let services = Arc::new(services.at(url.clone()));
+        let services = services.at(url.clone());
+        let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
+            Some(smtp) => services.mailing(postman(smtp)),
+            None => services,
+        });
         let own_names = ca.clone();
         let dispatch = Dispatch {
             services: services.clone(),
@@ -182,6 +188,23 @@ async fn renew(ca: Arc<LocalCa>, clock: Arc<dyn Clock>) {
             Err(error) => tracing::error!(%error, "the server certificate could not be renewed: the old one serves on"),
         }
     }
+}
+
+fn postman(smtp: Smtp) -> Box<SendLetter> {
+    let smtp = Arc::new(smtp);
+    Box::new(move |letter| {
+        let smtp = smtp.clone();
+        Box::pin(async move {
+            let Letter { id, name, email, subject, text, written_at } = letter;
+            let written_at = UNIX_EPOCH + Duration::from_secs(written_at.unix().unsigned_abs());
+            let mail = Mail { id: id.to_string(), name, email, subject, text, written_at };
+            smtp.send(mail).await.map_err(|error| match error {
+                MailError::Refused(reason) => Unsent::Refused(reason),
+                MailError::Deferred(reason) => Unsent::Deferred(reason),
+                MailError::Unreachable(reason) => Unsent::Unreachable(reason),
+            })
+        })
+    })
 }
 
 fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {

@@ -21,6 +21,7 @@ mod mistake;
 mod print;
 mod read;
 mod secret;
+mod smtp;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
 pub use read::Loaded;
 pub use secret::Secret;
+pub use smtp::{SmtpConfig, SmtpTls};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, text};
 
@@ -40,6 +42,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
     pub store: StoreConfig,
+    pub smtp: SmtpConfig,
     pub log: LogConfig,
 }
 
@@ -225,7 +228,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, store, log } = self;
+        let Self { server, limits, auth, devices, store, smtp, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -262,6 +265,8 @@ impl Config {
         visitor.setting("heartbeat_flush_seconds", seconds(1..=HOUR), &mut store.heartbeat_flush);
         visitor.setting("verify_at_start_mib", mebibytes(0..=1_048_576), &mut store.verify_at_start);
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
+
+        smtp.visit(visitor);
 
         visitor.section("log");
         visitor.setting("level", choice(LEVELS), &mut log.level);

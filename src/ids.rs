@@ -58,6 +58,7 @@ ids! {
     PolicyId,
     GroupId,
     RoleId,
+    MailId,
     AuditId,
     RequestId,
 }

@@ -9,6 +9,7 @@ pub mod listener;
 mod plain;
 mod refusal;
 pub mod serve;
+pub mod smtp;
 pub mod tls;
 
 use bytes::Bytes;

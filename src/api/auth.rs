@@ -28,6 +28,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/auth/me", OwnAccount, Standard, me),
         Route::put("/auth/me", OwnAccount, Standard, change_me),
         Route::post("/auth/password", OwnAccount, Standard, change_password),
+        Route::post("/auth/password/reset", Public, Standard, request_reset),
         Route::get("/auth/sessions", SignedIn, Standard, sessions),
         Route::delete("/auth/sessions/{id}", SignedIn, Standard, end_session),
     ]
@@ -218,6 +219,22 @@ async fn change_password(
     extract::Json(change): extract::Json<ChangePassword>,
 ) -> Result<NoContent, Error> {
     services.change_password(&op, &change.current_password, &change.new_password).await.map(|()| NoContent)
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RequestReset {
+    #[schemars(length(max = 254))]
+    email: String,
+}
+
+/// The same answer whether or not there is such a user, and whether or not anything can be mailed.
+async fn request_reset(
+    services: &Services,
+    op: Op,
+    extract::Json(RequestReset { email }): extract::Json<RequestReset>,
+) -> Result<NoContent, Error> {
+    services.request_reset(&op, &email).await.map(|()| NoContent)
 }
 
 #[derive(Serialize, JsonSchema)]

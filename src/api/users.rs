@@ -129,11 +129,13 @@ pub struct LinkView {
     /// Shown only here.
     token: String,
     expires_at: Time,
+    /// It is on its way to the user by mail as well.
+    mailed: bool,
 }
 
 impl LinkView {
     pub fn new(services: &Services, link: IssuedLink) -> Self {
-        Self { url: services.link_url(&link), token: link.token, expires_at: link.expires_at }
+        Self { url: services.link_url(&link), token: link.token, expires_at: link.expires_at, mailed: link.mailed }
     }
 }
 

@@ -100,19 +100,27 @@ impl Reader {
 
     /// What can only be said of two settings together, when each of them holds.
     fn compare(&mut self, config: &Config) {
+        if let Some((keys, message)) = config.smtp.contradiction() {
+            self.refuse_together(keys, message);
+        }
         let (longer, shorter) = ("devices.offline_after_seconds", "devices.checkin_seconds");
         let (offline, checkin) = (config.devices.offline_after, config.devices.checkin);
-        let refused = self.refused.contains(longer) || self.refused.contains(shorter);
-        if offline > checkin || refused {
-            return;
-        }
-        // The defaults agree, so at least one of the two was given.
-        let given = [longer, shorter].iter().filter_map(|key| self.origins.get(*key)).max();
-        if let Some(source) = given.cloned() {
+        if offline <= checkin {
             let (offline, checkin) = (offline.as_secs(), checkin.as_secs());
             let message = format!(
                 "{longer} ({offline}) must be greater than {shorter} ({checkin}), or devices are offline between check-ins"
             );
+            self.refuse_together(&[longer, shorter], message);
+        }
+    }
+
+    /// Notes a mistake that several settings make together, unless one of them is wrong by itself. The defaults agree,
+    /// so at least one of them was given.
+    fn refuse_together(&mut self, keys: &[&str], message: String) {
+        if keys.iter().any(|key| self.refused.contains(*key)) {
+            return;
+        }
+        if let Some(source) = keys.iter().filter_map(|key| self.origins.get(*key)).max().cloned() {
             self.mistakes.push(Mistake { source, message });
         }
     }

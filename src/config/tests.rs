@@ -45,17 +45,21 @@ fn every_setting_can_be_given_in_the_environment() {
     let tables: toml::Table = plain.parse().unwrap();
     for path in keys_of(&plain) {
         let (section, key) = path.split_once('.').unwrap();
+        // What cannot stand alone.
+        let with: &[(&str, &str)] = if path == "smtp.host" { &[("ZERO_SMTP_FROM", "zero@example.com")] } else { &[] };
         let candidates = match &tables[section][key] {
             toml::Value::Integer(number) => vec![(number + 1).to_string()],
             // The first that the setting takes is tried, so one for each kind of text is enough.
-            _ => ["127.0.0.1:1", "10.9.0.0/16", "debug", "json"].map(String::from).to_vec(),
+            _ => ["127.0.0.1:1", "10.9.0.0/16", "debug", "json", "starttls", "a@b.example"].map(String::from).to_vec(),
         };
         let variable = format!("ZERO_{section}_{key}").to_uppercase();
         let loaded = candidates
             .iter()
-            .find_map(|value| Config::load(None, environment(&[(&variable, value)]), Flags::default()).ok())
+            .find_map(|value| {
+                Config::load(None, environment(&[&[(&*variable, &**value)], with].concat()), Flags::default()).ok()
+            })
             .unwrap_or_else(|| panic!("{variable} takes none of {candidates:?}"));
-        assert_eq!(loaded.origins.keys().collect::<Vec<_>>(), [&path]);
+        assert!(loaded.origins.contains_key(&path) && loaded.origins.len() == 1 + with.len(), "{:?}", loaded.origins);
         assert_ne!(loaded.config, Config::default(), "{variable} changes nothing");
     }
 }
@@ -216,4 +220,36 @@ fn a_secret_never_prints() {
     let secret = Secret::new("hunter2hunter2");
     assert_eq!(format!("{secret} {secret:?}"), "*** ***");
     assert_eq!(secret.expose(), "hunter2hunter2");
+}
+
+#[test]
+fn the_password_of_the_mail_server_shows_in_no_listing_and_no_mistake() {
+    let file = "[smtp]\nhost = 'mail.example.com'\nfrom = 'Zero <zero@example.com>'\nusername = 'zero'";
+    let loaded = load(file, &[("ZERO_SMTP_PASSWORD", "hunter2hunter2")], Flags::default()).unwrap();
+    assert_eq!(loaded.config.smtp.password.expose(), "hunter2hunter2");
+    assert!(loaded.to_string().contains("password = \"***\"  # ZERO_SMTP_PASSWORD"), "{loaded}");
+    assert!(!format!("{loaded} {loaded:?}").contains("hunter2"));
+    let long = "hunter2".repeat(200);
+    for wrong in ["[smtp]\npassword = 8446744073".into(), format!("[smtp]\npassword = '{long}'")] {
+        let found = mistakes(&wrong).concat();
+        assert!(found.contains("smtp.password") && !found.contains("hunter2") && !found.contains("844674"), "{found}");
+    }
+}
+
+#[test]
+fn mail_needs_a_sender_both_halves_of_a_sign_in_and_tls_beyond_the_private_network() {
+    for (settings, named) in [
+        ("host = 'mail.example.com'", "smtp.from"),
+        ("host = 'mail.example.com'\nfrom = 'a@b.example'\nusername = 'a'", "smtp.password"),
+        ("host = 'mail.example.com'\nfrom = 'a@b.example'\ntls = 'none'", "smtp.tls"),
+        ("host = '192.0.2.1'\nfrom = 'a@b.example'\ntls = 'none'", "smtp.tls"),
+        ("from = 'nobody'", "smtp.from"),
+        ("host = 'mail:25'\nfrom = 'a@b.example'", "smtp.host"),
+    ] {
+        let found = mistakes(&format!("[smtp]\n{settings}"));
+        assert!(found.len() == 1 && found[0].contains(named), "{settings}: {found:?}");
+    }
+    for near in ["localhost", "127.0.0.1", "10.0.0.25", "::1", "fd00::19"] {
+        load(&format!("[smtp]\nhost = '{near}'\nfrom = 'a@b.example'\ntls = 'none'"), &[], Flags::default()).unwrap();
+    }
 }

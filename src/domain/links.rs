@@ -16,13 +16,13 @@ use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
 use crate::store::write::{Audited, Tx};
-use crate::store::{links, sessions, users};
+use crate::store::{links, outgoing_mail, sessions, users};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Purpose {
     /// How long the link is good for.
-    const fn life(self) -> Duration {
+    pub(super) const fn life(self) -> Duration {
         match self {
             Self::Invitation => DAY.saturating_mul(7),
             Self::Reset => DAY,
@@ -51,15 +51,30 @@ pub struct IssuedLink {
     pub purpose: Purpose,
     pub token: String,
     pub expires_at: Time,
+    /// It is on its way to the user by mail as well.
+    #[serde(default)]
+    pub mailed: bool,
 }
 
-/// Gives the user a link, in place of any that is open.
-pub(super) fn issue(tx: &mut Tx, user: &User, purpose: Purpose) -> Result<IssuedLink, Error> {
+/// What becomes of a new link beside being shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Delivery {
+    ShownOnly,
+    Mailed,
+    /// Mailed and not shown: whoever requests it has not said who they are.
+    Requested,
+}
+
+/// Gives the user a link, in place of those that [`links::put`] ends, and has it mailed where that is wanted.
+pub(super) fn issue(tx: &mut Tx, user: &User, purpose: Purpose, delivery: Delivery) -> Result<IssuedLink, Error> {
     let (token, token_hash) = secrets::make(purpose.prefix());
     let (created_at, expires_at) = (tx.now(), tx.now().plus(purpose.life()));
     let (organization_id, user_id) = (user.organization_id, user.id);
-    links::put(tx, &Link { organization_id, user_id, purpose, token_hash, created_at, expires_at })?;
-    Ok(IssuedLink { purpose, token, expires_at })
+    let is_requested = delivery == Delivery::Requested;
+    let link = Link { organization_id, user_id, purpose, token_hash, is_requested, created_at, expires_at };
+    links::put(tx, &link)?;
+    let mailed = delivery != Delivery::ShownOnly && outgoing_mail::put(tx, &link, &token)?;
+    Ok(IssuedLink { purpose, token, expires_at, mailed })
 }
 
 /// The user whom the secret lets choose a password now. A suspended user's link is no good until they may come back.
@@ -76,7 +91,11 @@ fn holder(from: &impl Read, token_hash: &[u8; 32], now: Time) -> Result<User, Er
 impl Services {
     /// Where the link leads. The secret stands in the fragment, which browsers keep to themselves: no log has it.
     pub fn link_url(&self, link: &IssuedLink) -> String {
-        format!("{}/{}#{}", self.url, link.purpose.page(), link.token)
+        self.url_of(link.purpose, &link.token)
+    }
+
+    pub(super) fn url_of(&self, purpose: Purpose, token: &str) -> String {
+        format!("{}/{}#{token}", self.url, purpose.page())
     }
 
     /// Sets the password of whomever the link was given to, and spends the link.

@@ -18,6 +18,7 @@ pub mod enrollment_tokens;
 pub mod groups;
 pub mod links;
 mod lockout;
+pub mod mail;
 pub mod maintenance;
 pub mod mfa;
 mod names;
@@ -27,6 +28,7 @@ mod passwords;
 pub mod policies;
 pub mod preview;
 pub mod recovery;
+mod resets;
 pub mod roles;
 mod secrets;
 pub mod sessions;
@@ -49,6 +51,7 @@ use crate::store::Store;
 
 use challenges::Challenges;
 use lockout::Lockout;
+use mail::Outbox;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
@@ -76,6 +79,7 @@ pub struct Services {
     lockout: Lockout,
     challenges: Challenges,
     setup_code: SetupCode,
+    outbox: Option<Outbox>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
     /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
@@ -103,6 +107,7 @@ impl Services {
             lockout: Lockout::default(),
             challenges: Challenges::default(),
             setup_code,
+            outbox: None,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
@@ -112,6 +117,11 @@ impl Services {
     /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
     pub fn at(self, url: String) -> Self {
         Self { url, ..self }
+    }
+
+    /// Mails links, by way of `send`. Without it they are shown only.
+    pub fn mailing(self, send: Box<mail::SendLetter>) -> Self {
+        Self { outbox: Some(Outbox::new(send)), ..self }
     }
 
     pub fn is_set_up(&self) -> bool {

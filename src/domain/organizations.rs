@@ -83,7 +83,7 @@ impl Services {
             Some(password) => Some(self.passwords.hash(password).await?),
             None => None,
         };
-        let by = op.clone();
+        let (by, delivery) = (op.clone(), self.delivery());
         self.store
             .write(op.stamp(), move |tx| {
                 let now = tx.now();
@@ -101,7 +101,7 @@ impl Services {
                 organizations::put(tx, organization.clone())?;
                 let NewAdmin { name, email, .. } = &new.admin;
                 let role = RoleRef::BuiltIn(Role::Admin);
-                let made = super::users::make(tx, organization.id, name, email, role, password_hash.clone())?;
+                let made = super::users::make(tx, organization.id, name, email, role, password_hash.clone(), delivery)?;
                 let NewUser { user: admin, invitation } = made;
                 let event = AuditEvent::new("organization.create").on("organization", organization.id, &new.name);
                 let event = event.detail("tier", new.tier.as_str()).detail("admin", admin.email.as_str());

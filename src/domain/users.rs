@@ -12,7 +12,7 @@ pub use list::{UserFilter, UserSort, UserSortKey};
 
 use super::accounts::{Person, check_email};
 use super::authz::{Permission, grantable_role};
-use super::links::{self, IssuedLink};
+use super::links::{self, Delivery, IssuedLink};
 use super::op::{Op, Principal};
 use super::passwords::Passwords;
 use super::{Services, devices, names};
@@ -70,12 +70,12 @@ impl Services {
     pub async fn create_user(&self, op: &Op, new: UserInput) -> Result<(Person, Option<IssuedLink>), Error> {
         new.check()?;
         let hash = self.hash_of(new.password.as_deref()).await?;
-        let by = op.clone();
+        let (by, delivery) = (op.clone(), self.delivery());
         let organization = op.organization_id()?;
         let made = self.store.write(op.stamp(), move |tx| {
             let role = grantable_role(tx, &by, organization, &new.role)?;
             let groups = groups::named(tx, organization, new.groups.as_deref().unwrap_or_default())?;
-            let made = make(tx, organization, &new.name, &new.email, role, hash.clone())?;
+            let made = make(tx, organization, &new.name, &new.email, role, hash.clone(), delivery)?;
             groups::set(tx, &made.user, &groups)?;
             let event = AuditEvent::new("user.create").on("user", made.user.id, &new.name);
             let event = event.detail("role", new.role.as_str()).detail("status", made.user.status.as_str());
@@ -147,6 +147,7 @@ pub(super) fn make(
     email: &str,
     role: RoleRef,
     password_hash: Option<String>,
+    delivery: Delivery,
 ) -> Result<NewUser, Error> {
     let now = tx.now();
     let user = User {
@@ -166,7 +167,7 @@ pub(super) fn make(
     };
     users::put(tx, user.clone())?;
     let invitation = match user.status {
-        UserStatus::Pending => Some(links::issue(tx, &user, Purpose::Invitation)?),
+        UserStatus::Pending => Some(links::issue(tx, &user, Purpose::Invitation, delivery)?),
         UserStatus::Active | UserStatus::Suspended => None,
     };
     Ok(NewUser { user, invitation })

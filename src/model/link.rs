@@ -12,7 +12,8 @@ named_values! {
     }
 }
 
-/// Lets whoever holds its secret choose the user's password, once. A user has one such link at most.
+/// Lets whoever holds its secret choose the user's password, once. A user has one that was given at most, and one that
+/// was requested.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Link {
     pub organization_id: OrganizationId,
@@ -20,6 +21,9 @@ pub struct Link {
     pub purpose: Purpose,
     /// SHA-256 of the secret.
     pub token_hash: [u8; 32],
+    /// The person asked for it, and nobody knows yet whether it was that person.
+    #[serde(default)]
+    pub is_requested: bool,
     pub created_at: Time,
     pub expires_at: Time,
 }

@@ -7,6 +7,7 @@ pub mod device;
 pub mod enrollment;
 pub mod group;
 pub mod link;
+pub mod mail;
 pub mod mfa;
 pub mod organization;
 pub mod policy;

@@ -16,6 +16,7 @@ pub mod links;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod outgoing_mail;
 pub mod policies;
 pub mod recent;
 pub mod resolution;

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
+use super::outgoing_mail;
 use super::sessions;
 use super::tables::{
     self, DEVICES, DEVICES_BY_TOKEN, ENROLLMENT_TOKENS, ENROLLMENT_TOKENS_BY_HASH, KeyRange, LINK_OF_USER, LINKS,
-    ORGANIZATIONS, SESSIONS_OF_USER, SUPER_ADMINS, USERS, USERS_BY_EMAIL,
+    ORGANIZATIONS, OUTGOING_MAIL, REQUESTED_LINK_OF_USER, SESSIONS_OF_USER, SUPER_ADMINS, USERS, USERS_BY_EMAIL,
 };
 use super::users::{folded, require_super_admin};
 use super::write::Tx;
@@ -63,8 +64,13 @@ pub fn delete(tx: &mut Tx, id: OrganizationId) -> Result<BTreeMap<&'static str, 
     for session in open {
         sessions::delete(tx, session)?;
     }
-    for hash in collect(tx, LINK_OF_USER, id, Some)? {
-        tx.delete(LINKS, &hash)?;
+    for user in collect(tx, OUTGOING_MAIL, id, |mail| Some(mail.user_id))? {
+        outgoing_mail::delete(tx, id, user)?;
+    }
+    for of_user in [LINK_OF_USER, REQUESTED_LINK_OF_USER] {
+        for hash in collect(tx, of_user, id, Some)? {
+            tx.delete(LINKS, &hash)?;
+        }
     }
     for email in collect(tx, USERS, id, |user| Some(folded(&user.email)))? {
         tx.delete(USERS_BY_EMAIL, &email)?;

@@ -18,6 +18,7 @@ use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
 use crate::model::group::Group;
 use crate::model::link::Link;
+use crate::model::mail::OutgoingMail;
 use crate::model::organization::Organization;
 use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::role::CustomRole;
@@ -64,6 +65,10 @@ pub const SESSIONS_OF_USER: Table<(OrganizationId, UserId, SessionId), ()> = Tab
 pub const LINKS: Table<[u8; 32], Link> = Table::new("links");
 /// The one link that a user may have.
 pub const LINK_OF_USER: Table<(OrganizationId, UserId), [u8; 32]> = Table::new("link_of_user");
+/// As `LINK_OF_USER`, for the link that the user requested.
+pub const REQUESTED_LINK_OF_USER: Table<(OrganizationId, UserId), [u8; 32]> = Table::new("requested_link_of_user");
+/// What waits to be mailed. How many there are stands in `META`.
+pub const OUTGOING_MAIL: Table<(OrganizationId, UserId), OutgoingMail> = Table::new("outgoing_mail");
 pub const API_KEYS: Table<(OrganizationId, ApiKeyId), ApiKey> = Table::new("api_keys");
 /// When each key was last used, in Unix seconds. Written together with the heartbeats.
 pub const API_KEY_USES: Table<(OrganizationId, ApiKeyId), i64> = Table::new("api_key_uses");
@@ -117,6 +122,8 @@ pub const ALL: &[Described] = &[
     SESSIONS_OF_USER.described(),
     LINKS.described(),
     LINK_OF_USER.described(),
+    REQUESTED_LINK_OF_USER.described(),
+    OUTGOING_MAIL.described(),
     API_KEYS.described(),
     API_KEY_USES.described(),
     DEVICES.described(),

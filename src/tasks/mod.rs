@@ -16,6 +16,8 @@ const OFFLINE: Duration = Duration::from_secs(2);
 const COMPLIANCE: Duration = Duration::from_secs(1);
 /// How often lapsed things are looked for.
 const TIDY: Duration = Duration::from_secs(60);
+/// How often waiting mail is looked for.
+const MAIL: Duration = Duration::from_secs(1);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -29,6 +31,7 @@ pub fn start(services: &Arc<Services>, heartbeat_flush: Duration) -> JoinSet<()>
         services.tidy().await
     }));
     tasks.spawn(every(heartbeat_flush, services.clone(), |services| async move { services.write_heartbeats().await }));
+    tasks.spawn(every(MAIL, services.clone(), |services| async move { services.deliver_mail().await }));
     tasks.spawn(every(PROBE, services.clone(), |services| async move {
         services.probe().await;
         Ok(())

@@ -40,6 +40,7 @@ GET    /stats                                 devices.view            ok   ok   
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/links/accept                     anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+POST   /auth/password/reset                   anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/mfa/verify                       anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/mfa/totp                         user                    ok   ok   ok   ok   ok   403  403  403  401
 POST   /auth/mfa/totp/confirm                 user                    ok   ok   ok   ok   ok   403  403  403  401

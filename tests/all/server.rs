@@ -1,5 +1,6 @@
 //! The real binary, started on an empty folder, with a client that trusts it.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,7 @@ impl Server {
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(File::options().create(true).append(true).open(folder.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -129,6 +130,11 @@ impl Server {
         store.write(Stamp::system(now), change).await.unwrap();
         store.close();
         self.crash_and_restart().await
+    }
+
+    /// What all processes on this folder have logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {

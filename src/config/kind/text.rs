@@ -4,10 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
+use lettre::message::Mailbox;
 
 use super::Kind;
-use crate::config::Host;
 use crate::config::layers::Given;
+use crate::config::{Host, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -70,5 +71,58 @@ pub(in crate::config) fn pool() -> Text<Ipv4Net> {
             ((8..=30).contains(&network.prefix_len()) && network.trunc() == network).then_some(network)
         },
         show: Ipv4Net::to_string,
+    }
+}
+
+/// Who mail is from.
+pub(in crate::config) fn mailbox() -> Text<Mailbox> {
+    Text {
+        what: "an e-mail address, such as zero@example.com or \"Zero <zero@example.com>\"",
+        parse: |text| text.parse().ok(),
+        show: Mailbox::to_string,
+    }
+}
+
+/// The name of an account somewhere else; none when it is empty.
+pub(in crate::config) fn name() -> Text<String> {
+    Text {
+        what: "text of up to 256 characters without control characters",
+        parse: |text| (text.chars().count() <= 256 && !text.contains(char::is_control)).then(|| text.into()),
+        show: String::clone,
+    }
+}
+
+/// A value that may be left out: empty text is none.
+pub(in crate::config) struct Optional<T>(Text<T>);
+
+pub(in crate::config) fn optional<T>(text: Text<T>) -> Optional<T> {
+    Optional(text)
+}
+
+impl<T> Kind for Optional<T> {
+    type Value = Option<T>;
+
+    fn read(&self, given: &Given) -> Result<Option<T>, String> {
+        if given.text() == Some("") { Ok(None) } else { self.0.read(given).map(Some) }
+    }
+
+    fn write(&self, value: &Option<T>) -> toml::Value {
+        value.as_ref().map_or_else(|| toml::Value::String(String::new()), |value| self.0.write(value))
+    }
+}
+
+/// A secret: neither a mistake in it nor a listing shows what it is. None when it is empty.
+pub(in crate::config) struct Hidden;
+
+impl Kind for Hidden {
+    type Value = Secret;
+
+    fn read(&self, given: &Given) -> Result<Secret, String> {
+        let text = given.text().filter(|text| text.chars().count() <= 1024);
+        text.map(Secret::new).ok_or_else(|| "must be text of up to 1024 characters".into())
+    }
+
+    fn write(&self, value: &Secret) -> toml::Value {
+        toml::Value::String(if value.expose().is_empty() { String::new() } else { value.to_string() })
     }
 }

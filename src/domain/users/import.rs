@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::groups::{self, Groups};
 use super::{NewUser, make};
 use crate::domain::Services;
-use crate::domain::links::IssuedLink;
+use crate::domain::links::{Delivery, IssuedLink};
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::ids::{GroupId, OrganizationId, UserId};
@@ -76,7 +76,7 @@ impl Services {
         options: ImportOptions,
     ) -> Result<Vec<LineResult>, Error> {
         let organization = op.organization_id()?;
-        let by = op.clone();
+        let (by, delivery) = (op.clone(), self.delivery());
         if options.dry_run {
             let snapshot = self.store.snapshot()?;
             // A long list takes a while to check, which is no work for a thread that serves requests.
@@ -93,7 +93,7 @@ impl Services {
                     let results = lines.iter().zip(checked).map(|(line, role)| unchanged(line, role.map(|_| ())));
                     return Ok(Audited::without_entry(results.collect(), Unaudited::Unchanged));
                 }
-                create(tx, organization, &lines, checked)
+                create(tx, organization, &lines, checked, delivery)
             })
             .await
     }
@@ -104,6 +104,7 @@ fn create(
     organization: OrganizationId,
     lines: &[Line],
     checked: Vec<Result<RoleRef, String>>,
+    delivery: Delivery,
 ) -> Result<Audited<Vec<LineResult>>, Error> {
     let mut all = Audited::without_entry((), Unaudited::Unchanged);
     let mut results = Vec::with_capacity(lines.len());
@@ -123,7 +124,7 @@ fn create(
             joined.insert(id);
             all = made.into_iter().fold(all, Audited::and);
         }
-        let NewUser { user, invitation } = make(tx, organization, &new.name, &new.email, role, None)?;
+        let NewUser { user, invitation } = make(tx, organization, &new.name, &new.email, role, None, delivery)?;
         for id in &joined {
             store::groups::join(tx, organization, *id, user.id)?;
         }

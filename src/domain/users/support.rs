@@ -54,7 +54,7 @@ impl Services {
     /// Makes the password worthless, ends the user's sessions and gives a link for another password; an invited user
     /// gets a new invitation.
     pub async fn reset_password(&self, op: &Op, id: UserId) -> Result<IssuedLink, Error> {
-        let by = op.clone();
+        let (by, delivery) = (op.clone(), self.delivery());
         let write = self.store.write(op.stamp(), move |tx| {
             let mut user = target(tx, &by, id)?;
             let is_invited = user.status == UserStatus::Pending;
@@ -63,7 +63,7 @@ impl Services {
             touch(tx, &mut user);
             users::put(tx, user.clone())?;
             let ended = sessions::end_all(tx, user.organization_id, id)?;
-            let link = links::issue(tx, &user, purpose)?;
+            let link = links::issue(tx, &user, purpose, delivery)?;
             let event = AuditEvent::new("user.update").on("user", id, &user.name);
             let event = event.detail("password", if is_invited { "invited again" } else { "reset" });
             Ok(Audited::new(link, event.detail("sessions_ended", ended)))

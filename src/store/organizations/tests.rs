@@ -22,7 +22,8 @@ use crate::store::engine::faults::Disk;
 use crate::store::engine::{Engine, Options};
 use crate::store::write::{Audited, Stamp};
 use crate::store::{
-    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, policies, roles, sessions, users,
+    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, outgoing_mail, policies, roles,
+    sessions, users,
 };
 
 /// What belongs to the appliance, and not to an organization.
@@ -120,10 +121,13 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
             user_id: mover.id,
             purpose: Purpose::Reset,
             token_hash: hash(5),
+            is_requested: false,
             created_at: now,
             expires_at: now,
         };
         links::put(tx, &link)?;
+        links::put(tx, &Link { token_hash: hash(15), is_requested: true, ..link.clone() })?;
+        outgoing_mail::put(tx, &link, "secret")?;
         let key = ApiKey {
             id: tx.new_id(),
             organization_id: id,
