@@ -58,6 +58,8 @@ ids! {
     PolicyId,
     GroupId,
     RoleId,
+    WebhookId,
+    DeliveryId,
     AuditId,
     RequestId,
 }

@@ -34,6 +34,7 @@ pub mod setup;
 pub mod stats;
 mod tokens;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,7 @@ use lockout::Lockout;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
+use webhooks::target::{Surroundings, Targets};
 
 /// A device certificate for the key in a signing request.
 pub struct DeviceCertificate {
@@ -76,6 +78,7 @@ pub struct Services {
     lockout: Lockout,
     challenges: Challenges,
     setup_code: SetupCode,
+    targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
     /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
@@ -91,6 +94,12 @@ impl Services {
         issue_certificate: Box<IssueCertificate>,
     ) -> Self {
         let setup_code = SetupCode::new(clock.now());
+        let nowhere = Surroundings {
+            resolve: Box::new(|_| Box::pin(async { Err("there is no network".into()) })),
+            is_own: Box::new(|_| false),
+            port: 0,
+        };
+        let targets = Arc::new(Targets::new(config.webhooks.clone(), nowhere));
         Self {
             store,
             config,
@@ -103,6 +112,7 @@ impl Services {
             lockout: Lockout::default(),
             challenges: Challenges::default(),
             setup_code,
+            targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
@@ -112,6 +122,11 @@ impl Services {
     /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
     pub fn at(self, url: String) -> Self {
         Self { url, ..self }
+    }
+
+    /// On this network: where webhooks may lead.
+    pub fn within(self, targets: Arc<Targets>) -> Self {
+        Self { targets, ..self }
     }
 
     pub fn is_set_up(&self) -> bool {
