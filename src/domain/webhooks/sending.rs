@@ -258,7 +258,7 @@ impl Signer {
 }
 
 /// `sha256=` and the HMAC-SHA256 of the body in hexadecimal.
-fn signature(key: &hmac::Key, body: &[u8]) -> String {
+pub(super) fn signature(key: &hmac::Key, body: &[u8]) -> String {
     use std::fmt::Write;
     hmac::sign(key, body).as_ref().iter().fold("sha256=".into(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
