@@ -1,5 +1,7 @@
 //! Other systems learn of every event, once at least, whatever happens to them, to the appliance or on the way.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -374,6 +376,34 @@ async fn webhooks_are_made_changed_and_deleted_and_what_is_wrong_is_named() {
     }
     let more = json!({"url": "https://192.0.2.7/", "events": ["*"]});
     server.post("/webhooks", &token, more).await.expect(409);
+}
+
+/// As `README.md` has it: the example checks what is signed, in a language that shares no line with the appliance.
+#[tokio::test]
+async fn the_example_of_a_receiver_takes_what_is_signed_with_its_secret_and_nothing_else() {
+    let server = start().await;
+    let token = server.token().await;
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/receiver.py");
+    let mut python = Command::new("python3")
+        .args([file, "0"])
+        .env("ZERO_SECRET", SECRET)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3, for the example");
+    let mut lines = BufReader::new(python.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let port = lines.next().unwrap();
+    let url = format!("http://127.0.0.1:{port}/");
+    let id = subscribe(&server, &token, &url, &["device.enrolled"]).await;
+    let other = json!({"url": url, "events": ["device.enrolled"], "secret": "another secret of sixteen letters"});
+    let other = text(&server.post("/webhooks", &token, other).await.expect(201)["id"]);
+    let (device, _) = server.enroll(&token, "laptop").await;
+    let printed: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert_eq!(printed["data"]["device_id"], json!(device));
+    deliveries_when(&server, &token, &id, |all| all[0]["state"] == "delivered").await;
+    let tried = |all: &[Value]| !all[0]["attempts"].as_array().unwrap().is_empty();
+    assert_eq!(deliveries_when(&server, &token, &other, tried).await[0]["attempts"][0]["status"], 401);
+    python.kill().unwrap();
+    python.wait().unwrap();
 }
 
 /// Without the setting that these tests need, this machine is out of reach: in every notation, and to deliveries of a
