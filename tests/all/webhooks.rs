@@ -80,10 +80,11 @@ async fn a_receiver_can_tell_that_an_event_is_real_and_what_happened() {
 
     // Everything that the contract names, in the order in which it happens.
     server.post(&format!("/devices/{device}/checkin"), &device_token, json!({})).await.expect(200);
-    let put = |path: &str, body: Value| {
-        let request = server.request(Method::PUT, path).bearer_auth(&token).json(&body);
+    let send = |method: Method, path: &str, body: Value| {
+        let request = server.request(method, path).bearer_auth(&token).json(&body);
         async { server.send(request).await.expect(200) }
     };
+    let put = |path: &str, body: Value| send(Method::PUT, path, body);
     put(&format!("/devices/{device}/status"), json!({"status": "suspended"})).await;
     put(&format!("/devices/{device}/status"), json!({"status": "online"})).await;
     for command in ["lock", "wipe"] {
@@ -95,11 +96,15 @@ async fn a_receiver_can_tell_that_an_event_is_real_and_what_happened() {
     server.delete(&format!("/devices/{device}"), &token).await.expect(204);
     let (lost, _) = server.enroll(&token, "lost").await;
     server.post(&format!("/devices/{lost}/wipe"), &token, json!({"force": true})).await.expect(200);
+    let (kiosk, _) = server.enroll(&token, "kiosk").await;
     let policy = server.post("/policies", &token, json!({"name": "Base", "policy_data": {}})).await.expect(201);
     let policy = format!("/policies/{}", text(&policy["id"]));
     put(&policy, json!({"name": "Base 2", "policy_data": {}})).await;
     server.post(&format!("{policy}/assign"), &token, json!({"default": true})).await.expect(200);
     server.post(&format!("{policy}/unassign"), &token, json!({"default": true})).await.expect(200);
+    let of_its_own = json!({"policy_id": policy.rsplit('/').next()});
+    send(Method::PATCH, &format!("/devices/{kiosk}"), of_its_own).await;
+    send(Method::PATCH, &format!("/devices/{kiosk}"), json!({"policy_id": null})).await;
     server.delete(&policy, &token).await.expect(204);
     let user = json!({"name": "Bob", "email": "bob@acme.example", "role": "user", "password": PASSWORD});
     let user = server.post("/users", &token, user).await.expect(201);
@@ -120,9 +125,11 @@ async fn a_receiver_can_tell_that_an_event_is_real_and_what_happened() {
         "device.wiped",
         "device.unenrolled",
         "device.enrolled",
+        "device.enrolled",
         "device.wiped",
         "policy.created",
         "policy.updated",
+        "policy.assigned",
         "policy.assigned",
         "policy.deleted",
         "user.created",
@@ -149,11 +156,12 @@ async fn a_receiver_can_tell_that_an_event_is_real_and_what_happened() {
         (&data("audit.alert")["action"], &data("audit.alert")["resource_id"]),
         (&json!("auth.lockout"), &user["id"])
     );
-    for event in expected.iter().filter(|event| event.starts_with("device.")) {
-        let _ = event;
+    for _ in expected.iter().filter(|event| event.starts_with("device.")) {
         assert!(devices.next().await.event().starts_with("device."));
     }
-    assert_eq!(enrolments.next().await.json()["data"]["device_id"], json!(lost));
+    for id in [&lost, &kiosk] {
+        assert_eq!(enrolments.next().await.json()["data"]["device_id"], json!(id));
+    }
     assert!(devices.is_quiet().await && enrolments.is_quiet().await);
 }
 

@@ -6,12 +6,12 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::{DeviceId, OrganizationId, WebhookId};
+use crate::ids::{DeviceId, OrganizationId, PolicyId, WebhookId};
 use crate::model::audit::AuditResult;
 use crate::model::webhook::EventName;
 use crate::store::audit::AuditEvent;
-use crate::store::devices;
 use crate::store::engine::Read;
+use crate::store::{devices, policies};
 
 pub(super) fn named(entry: &AuditEvent) -> Option<EventName> {
     use EventName::*;
@@ -32,6 +32,8 @@ pub(super) fn named(entry: &AuditEvent) -> Option<EventName> {
         "policy.update" => PolicyUpdated,
         "policy.delete" => PolicyDeleted,
         "policy.assign" if detail("action") != Some("unassign") => PolicyAssigned,
+        // To that device alone.
+        "device.update" if detail("policy_id").is_some() => PolicyAssigned,
         "user.create" => UserCreated,
         "user.update" | "user.role.change" | "user.resume" => UserUpdated,
         "user.suspend" => UserSuspended,
@@ -63,6 +65,13 @@ pub(super) fn data(
         return Ok(json!({"action": entry.action, "resource_type": kind, "resource_id": id, "resource_name": name}));
     }
     Ok(match kind {
+        "device" if event == EventName::PolicyAssigned => {
+            let policy = detail("policy_id");
+            let found = policy.as_str().and_then(PolicyId::parse);
+            let found = found.map(|id| policies::get(from, organization, id)).transpose()?.flatten();
+            let policy_name = found.map(|policy| policy.content.name);
+            json!({"policy_id": policy, "policy_name": policy_name, "device_id": id, "device_name": name})
+        }
         "device" => {
             // A device that is gone has left its platform in its last entry.
             let device = id.as_str().and_then(DeviceId::parse);
