@@ -12,6 +12,7 @@ use crate::config::{Config, Secret};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
+use crate::domain::webhooks::Post;
 use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
 use crate::error::Error;
 use crate::http::dispatch::Dispatch;
@@ -27,6 +28,8 @@ use crate::net::tls::device_ca::{CsrError, DeviceCa};
 use crate::net::tls::local_ca::LocalCa;
 use crate::store::Store;
 use crate::tasks;
+
+mod webhooks;
 
 /// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
 const RENEWAL: Duration = Duration::from_secs(60 * 60);
@@ -60,6 +63,7 @@ pub struct App {
     listener: Listener,
     limits: serve::Limits,
     heartbeat_flush: Duration,
+    post: Arc<Post>,
     clock: Arc<dyn Clock>,
     lock: File,
 }
@@ -95,7 +99,9 @@ impl App {
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let services = services.at(url.clone());
+        let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
+        let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let services = services.at(url.clone()).within(targets);
         let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -124,7 +130,7 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, clock, lock })
+        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock })
     }
 
     pub fn started(&self) -> &Started {
@@ -142,8 +148,8 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, clock, lock, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush);
+        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, .. } = self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post);
         tasks.spawn(renew(ca.clone(), clock));
         let mut disk = services.store.failed();
         let stop = async {

@@ -32,7 +32,7 @@ pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
 
-use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, text};
+use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
 /// Every setting, checked and typed. `config/zero.toml` explains each with its default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +43,7 @@ pub struct Config {
     pub devices: DevicesConfig,
     pub store: StoreConfig,
     pub smtp: SmtpConfig,
+    pub webhooks: WebhooksConfig,
     pub log: LogConfig,
 }
 
@@ -115,6 +116,16 @@ pub struct StoreConfig {
     pub verify_at_start: u64,
     /// Bytes. With less free space than this, whatever would grow the data is refused.
     pub min_free: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebhooksConfig {
+    /// Receivers may be in private networks.
+    pub allow_private: bool,
+    /// Receivers may be on this machine.
+    pub allow_loopback: bool,
+    /// PEM file of authorities that receivers' certificates may come from, beside the public ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -201,6 +212,12 @@ impl Default for StoreConfig {
     }
 }
 
+impl Default for WebhooksConfig {
+    fn default() -> Self {
+        Self { allow_private: true, allow_loopback: false, ca_file: None }
+    }
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: LevelFilter::INFO, format: LogFormat::Auto }
@@ -228,7 +245,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, store, smtp, log } = self;
+        let Self { server, limits, auth, devices, store, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -267,6 +284,11 @@ impl Config {
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
         smtp.visit(visitor);
+
+        visitor.section("webhooks");
+        visitor.setting("allow_private", switch(), &mut webhooks.allow_private);
+        visitor.setting("allow_loopback", switch(), &mut webhooks.allow_loopback);
+        visitor.setting("ca_file", text::optional_path(), &mut webhooks.ca_file);
 
         visitor.section("log");
         visitor.setting("level", choice(LEVELS), &mut log.level);

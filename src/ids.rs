@@ -59,6 +59,8 @@ ids! {
     GroupId,
     RoleId,
     MailId,
+    WebhookId,
+    DeliveryId,
     AuditId,
     RequestId,
 }

@@ -6,6 +6,7 @@
 mod activity;
 mod admission;
 pub mod listener;
+pub mod outbound;
 mod plain;
 mod refusal;
 pub mod serve;

@@ -21,6 +21,7 @@ mod setup;
 mod stats;
 mod user_import;
 mod users;
+mod webhooks;
 
 use crate::http::route::Route;
 
@@ -46,6 +47,7 @@ pub fn routes() -> Vec<Route> {
         organizations::routes(),
         users::routes(),
         user_import::routes(),
+        webhooks::routes(),
     ]
     .into_iter()
     .flatten()

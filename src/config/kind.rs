@@ -93,6 +93,30 @@ pub(super) fn mebibytes(range: RangeInclusive<u64>) -> Number<u64> {
     Number { range, what: "whole number of MiB", into: |n| n.checked_mul(MIB), from: |bytes| bytes / MIB }
 }
 
+/// `true` or `false`.
+pub(super) struct Switch;
+
+pub(super) fn switch() -> Switch {
+    Switch
+}
+
+impl Kind for Switch {
+    type Value = bool;
+
+    fn read(&self, given: &Given) -> Result<bool, String> {
+        let value = match given {
+            Given::Boolean(value) => Some(*value),
+            Given::Variable(text) => text.parse().ok(),
+            _ => None,
+        };
+        value.ok_or_else(|| format!("must be true or false, not {given}"))
+    }
+
+    fn write(&self, value: &bool) -> toml::Value {
+        toml::Value::Boolean(*value)
+    }
+}
+
 /// One of a few words.
 pub(super) struct Choice<T: 'static>(&'static [(&'static str, T)]);
 

@@ -22,6 +22,7 @@ pub(super) enum Given {
         /// None when it is negative or past 64 bits.
         value: Option<u64>,
     },
+    Boolean(bool),
     List(Vec<Given>),
     /// A value of a type that no setting has.
     Other(&'static str),
@@ -44,6 +45,7 @@ impl From<&DeValue<'_>> for Given {
                 written: number.to_string(),
                 value: u64::from_str_radix(number.as_str(), number.radix()).ok(),
             },
+            DeValue::Boolean(value) => Self::Boolean(*value),
             DeValue::Array(items) => Self::List(items.iter().map(|item| item.get_ref().into()).collect()),
             other => Self::Other(other.type_str()),
         }
@@ -59,6 +61,7 @@ impl fmt::Display for Given {
             }
             Self::Variable(text) | Self::Text(text) => write!(f, "{text:?}"),
             Self::Integer { written, .. } => write!(f, "{written:.60}"),
+            Self::Boolean(value) => write!(f, "{value}"),
             Self::List(_) => f.write_str("a list"),
             Self::Other(name) => write!(f, "a {name}"),
         }

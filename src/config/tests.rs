@@ -49,6 +49,7 @@ fn every_setting_can_be_given_in_the_environment() {
         let with: &[(&str, &str)] = if path == "smtp.host" { &[("ZERO_SMTP_FROM", "zero@example.com")] } else { &[] };
         let candidates = match &tables[section][key] {
             toml::Value::Integer(number) => vec![(number + 1).to_string()],
+            toml::Value::Boolean(value) => vec![(!value).to_string()],
             // The first that the setting takes is tried, so one for each kind of text is enough.
             _ => ["127.0.0.1:1", "10.9.0.0/16", "debug", "json", "starttls", "a@b.example"].map(String::from).to_vec(),
         };

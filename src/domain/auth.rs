@@ -132,7 +132,8 @@ impl Services {
         let user = user.filter(|user| is_right && user.status == UserStatus::Active);
         let Some(user) = user else {
             self.lockout.failed(&account, op.peer, op.now);
-            return self.refuse(op, email).await;
+            let is_locked = self.lockout.check(&account, op.peer, op.now).is_err();
+            return self.refuse(op, email, is_locked).await;
         };
         let session = self.new_session(op, user.id, user_agent)?;
         let (made, challenge) = (secrets::make(secrets::MFA).0, Challenge::new(&user, op.now));
@@ -163,18 +164,23 @@ impl Services {
         Ok(outcome)
     }
 
-    async fn refuse<T>(&self, op: &Op, email: &str) -> Result<T, Error> {
+    /// `is_locked`: this was one failure too many.
+    async fn refuse<T>(&self, op: &Op, email: &str, is_locked: bool) -> Result<T, Error> {
         let shown: String = email.chars().take(254).collect();
         let stamp = super::op::without_idempotency(op.stamp());
         self.store
             .write(stamp, move |tx| {
-                let event = AuditEvent::failed("auth.login.failure").detail("email", shown.as_str());
-                // In the log of whoever it was tried on.
-                let event = match users::by_email(tx, &shown)? {
-                    Some(user) => event.of(user.organization_id).on("user", user.id, &user.name),
-                    None => event,
+                let user = users::by_email(tx, &shown)?;
+                let tell = |action| {
+                    let event = AuditEvent::failed(action).detail("email", shown.as_str());
+                    // In the log of whoever it was tried on.
+                    match &user {
+                        Some(user) => event.of(user.organization_id).on("user", user.id, &user.name),
+                        None => event,
+                    }
                 };
-                Ok(Audited::new((), event))
+                let refused = Audited::new((), tell("auth.login.failure"));
+                Ok(if is_locked { refused.and(tell("auth.lockout")) } else { refused })
             })
             .await?;
         Err(Error::Unauthenticated("invalid credentials".into()))

@@ -296,6 +296,7 @@ pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> 
     let open = commands::open(tx, device.organization_id, device.id)?;
     let wipe = open.iter().find(|command| command.kind == crate::model::command::CommandType::Wipe);
     let mut event = AuditEvent::new("device.unenroll").on("device", device.id, &device.device_name);
+    event = event.detail("platform", device.platform.as_str());
     if let (Some(wipe), Some(serial)) = (wipe, &device.serial_number) {
         let intent = WipeIntent {
             device_id: device.id,

@@ -57,7 +57,7 @@ pub enum Unsent {
 
 pub type SendLetter = dyn Fn(Letter) -> Pin<Box<dyn Future<Output = Result<(), Unsent>> + Send>> + Send + Sync;
 
-pub(super) struct Outbox {
+pub(super) struct Mailer {
     send: Box<SendLetter>,
     schedule: Mutex<Schedule>,
 }
@@ -86,7 +86,7 @@ impl Wait {
     }
 }
 
-impl Outbox {
+impl Mailer {
     pub fn new(send: Box<SendLetter>) -> Self {
         Self { send, schedule: Mutex::default() }
     }
@@ -118,16 +118,16 @@ impl Outbox {
 
 impl Services {
     pub(super) fn delivery(&self) -> Delivery {
-        if self.outbox.is_some() { Delivery::Mailed } else { Delivery::ShownOnly }
+        if self.mailer.is_some() { Delivery::Mailed } else { Delivery::ShownOnly }
     }
 
     /// Sends what waits and is due, and gives up what has waited too long.
     pub async fn deliver_mail(&self) -> Result<(), Error> {
         let now = self.now();
-        let is_due = |mail: &OutgoingMail| match &self.outbox {
+        let is_due = |mail: &OutgoingMail| match &self.mailer {
             _ if is_over(mail, now) => true,
-            Some(outbox) => {
-                let schedule = outbox.schedule();
+            Some(mailer) => {
+                let schedule = mailer.schedule();
                 schedule.server.until <= now && schedule.mails.get(&mail.id).is_none_or(|wait| wait.until <= now)
             }
             None => false,
@@ -150,14 +150,14 @@ impl Services {
         if is_over(&mail, now) {
             return self.conclude(mail, Err("it could not be delivered in time; the log has why".into())).await;
         }
-        let Some(outbox) = self.outbox.as_ref().filter(|outbox| !outbox.is_paused(now)) else { return Ok(()) };
+        let Some(mailer) = self.mailer.as_ref().filter(|mailer| !mailer.is_paused(now)) else { return Ok(()) };
         // Nothing is held while the server is talked to: whatever changes meanwhile, `conclude` finds out.
         let Some(letter) = self.letter(&mail)? else {
-            outbox.learn(mail.id, &Err(Unsent::Deferred(String::new())), now);
+            mailer.learn(mail.id, &Err(Unsent::Deferred(String::new())), now);
             return Ok(());
         };
-        let sent = (outbox.send)(letter).await;
-        outbox.learn(mail.id, &sent, self.now());
+        let sent = (mailer.send)(letter).await;
+        mailer.learn(mail.id, &sent, self.now());
         let (id, user) = (mail.id, mail.user_id);
         match sent {
             Ok(()) => {

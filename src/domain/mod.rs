@@ -36,6 +36,7 @@ pub mod setup;
 pub mod stats;
 mod tokens;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,10 +52,11 @@ use crate::store::Store;
 
 use challenges::Challenges;
 use lockout::Lockout;
-use mail::Outbox;
+use mail::Mailer;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
+use webhooks::target::{Surroundings, Targets};
 
 /// A device certificate for the key in a signing request.
 pub struct DeviceCertificate {
@@ -79,7 +81,8 @@ pub struct Services {
     lockout: Lockout,
     challenges: Challenges,
     setup_code: SetupCode,
-    outbox: Option<Outbox>,
+    mailer: Option<Mailer>,
+    targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
     /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
@@ -95,6 +98,12 @@ impl Services {
         issue_certificate: Box<IssueCertificate>,
     ) -> Self {
         let setup_code = SetupCode::new(clock.now());
+        let nowhere = Surroundings {
+            resolve: Box::new(|_| Box::pin(async { Err("there is no network".into()) })),
+            is_own: Box::new(|_| false),
+            port: 0,
+        };
+        let targets = Arc::new(Targets::new(config.webhooks.clone(), nowhere));
         Self {
             store,
             config,
@@ -107,7 +116,8 @@ impl Services {
             lockout: Lockout::default(),
             challenges: Challenges::default(),
             setup_code,
-            outbox: None,
+            mailer: None,
+            targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
@@ -121,7 +131,12 @@ impl Services {
 
     /// Mails links, by way of `send`. Without it they are shown only.
     pub fn mailing(self, send: Box<mail::SendLetter>) -> Self {
-        Self { outbox: Some(Outbox::new(send)), ..self }
+        Self { mailer: Some(Mailer::new(send)), ..self }
+    }
+
+    /// On this network: where webhooks may lead.
+    pub fn within(self, targets: Arc<Targets>) -> Self {
+        Self { targets, ..self }
     }
 
     pub fn is_set_up(&self) -> bool {

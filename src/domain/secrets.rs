@@ -19,6 +19,8 @@ pub const INVITATION: &str = "zit_";
 /// Prefix of a leave to choose another password.
 pub const RESET: &str = "zrs_";
 
+/// Prefix of what signs a webhook's deliveries.
+pub const WEBHOOK: &str = "zws_";
 /// Prefix of a token that stands for a password already proven.
 pub const MFA: &str = "zmt_";
 

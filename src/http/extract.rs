@@ -53,6 +53,16 @@ macro_rules! path_ids {
 }
 
 path_ids!(UserId, GroupId, RoleId, OrganizationId, ApiKeyId, SessionId, DeviceId, EnrollmentTokenId, PolicyId);
+path_ids!(WebhookId);
+
+impl PathParameters for (ids::WebhookId, ids::DeliveryId) {
+    fn parse(values: &[String]) -> Option<Self> {
+        match values {
+            [webhook, delivery] => Some((ids::WebhookId::parse(webhook)?, ids::DeliveryId::parse(delivery)?)),
+            _ => None,
+        }
+    }
+}
 
 impl PathParameters for (ids::PolicyId, u64) {
     fn parse(values: &[String]) -> Option<Self> {

@@ -17,6 +17,7 @@ pub mod samples;
 pub mod sealed;
 pub mod session;
 pub mod user;
+pub mod webhook;
 
 /// An enum whose values have a name in the contract: serde, JSON Schema, `Display`, `ALL` and `parse` from one list.
 macro_rules! named_values {

@@ -86,6 +86,6 @@ impl ResolvesServerCert for Current {
 }
 
 /// ring, named rather than installed for the process, so that no order of start matters.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::engine::{Direction, Read};
+use super::outbox;
 use super::tables::{AUDIT, AUDIT_HEADS, Key, KeyRange, ORGANIZATIONS};
 use super::write::Tx;
 use crate::clock::Time;
@@ -27,12 +28,12 @@ pub struct Head {
 /// What happened. Who did it, from where and when comes from the change's stamp.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
-    action: &'static str,
+    pub(super) action: &'static str,
     organization_id: Option<OrganizationId>,
     actor: Option<Actor>,
-    resource: Option<Resource>,
-    details: Map<String, Value>,
-    result: AuditResult,
+    pub(super) resource: Option<Resource>,
+    pub(super) details: Map<String, Value>,
+    pub(super) result: AuditResult,
 }
 
 impl AuditEvent {
@@ -90,6 +91,7 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     if !ORGANIZATIONS.contains(tx, &organization_id)? {
         return Err(Error::unauthenticated());
     }
+    outbox::publish(tx, organization_id, &event)?;
     let head = tx.get(AUDIT_HEADS, &organization_id)?.unwrap_or_default();
     let stamp = tx.stamp().clone();
     let mut entry = AuditEntry {

@@ -16,6 +16,7 @@ pub mod links;
 pub mod memory;
 mod migrate;
 pub mod organizations;
+pub mod outbox;
 pub mod outgoing_mail;
 pub mod policies;
 pub mod recent;
@@ -27,6 +28,7 @@ pub mod tables;
 #[cfg(test)]
 mod tests;
 pub mod users;
+pub mod webhooks;
 pub mod write;
 
 use std::collections::HashMap;
@@ -47,7 +49,7 @@ use recent::Known;
 use resolution::Resolver;
 use tables::{
     API_KEY_USES, API_KEYS, AUDIT_HEADS, DEVICES, GROUPS, HEARTBEATS, KeyRange, MEMBERS, META, ORGANIZATIONS, POLICIES,
-    ROLES, SESSIONS, SIGNING_KEYS, USERS,
+    ROLES, SESSIONS, SIGNING_KEYS, USERS, WEBHOOK_STATES, WEBHOOKS,
 };
 use write::{Audited, Change, Job, QUEUE, Stamp, Tx, Writer};
 
@@ -252,6 +254,14 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<()
     })?;
     API_KEYS.scan(snapshot, KeyRange::all(), each, |(_, id), key| {
         effects.push(Effect::ApiKey(key, uses.get(&id).copied()));
+        ControlFlow::Continue(())
+    })?;
+    WEBHOOKS.scan(snapshot, KeyRange::all(), each, |_, webhook| {
+        effects.push(Effect::Webhook(webhook));
+        ControlFlow::Continue(())
+    })?;
+    WEBHOOK_STATES.scan(snapshot, KeyRange::all(), each, |(organization, webhook), state| {
+        effects.extend((state.pending > 0).then_some(Effect::ToSend(organization, webhook)));
         ControlFlow::Continue(())
     })?;
     let mut keys = Vec::new();

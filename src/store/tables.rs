@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::engine::{Direction, EngineError, Read, Transaction};
 use crate::error::Error;
 use crate::ids::{
-    ApiKeyId, CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
+    ApiKeyId, CommandId, DeliveryId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId,
+    UserId, WebhookId,
 };
 use crate::model::api_key::ApiKey;
 use crate::model::audit::AuditEntry;
@@ -24,6 +25,7 @@ use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
+use crate::model::webhook::{Delivery, Webhook, WebhookState};
 use crate::store::assignments::Assignee;
 use crate::store::audit::Head;
 use crate::store::idempotency::Outcome;
@@ -90,6 +92,14 @@ pub const ENROLLMENT_TOKENS: Table<(OrganizationId, EnrollmentTokenId), Enrollme
     Table::new("enrollment_tokens");
 pub const ENROLLMENT_TOKENS_BY_HASH: Table<[u8; 32], (OrganizationId, EnrollmentTokenId)> =
     Table::new("enrollment_tokens_by_hash");
+pub const WEBHOOKS: Table<(OrganizationId, WebhookId), Webhook> = Table::new("webhooks");
+pub const WEBHOOK_STATES: Table<(OrganizationId, WebhookId), WebhookState> = Table::new("webhook_states");
+/// The outbox: each event once for each webhook that is told of it.
+pub const DELIVERIES: Table<(OrganizationId, WebhookId, DeliveryId), Delivery> = Table::new("deliveries");
+/// The pending deliveries by the time of their next attempt, in Unix seconds.
+pub const DUE_DELIVERIES: Table<(OrganizationId, WebhookId, (u64, DeliveryId)), ()> = Table::new("due_deliveries");
+/// When each delivery that is not pending has ended, in Unix seconds.
+pub const ENDED_DELIVERIES: Table<(OrganizationId, WebhookId, DeliveryId), i64> = Table::new("ended_deliveries");
 pub const AUDIT: Table<(OrganizationId, u64), AuditEntry> = Table::new("audit");
 pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
 pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
@@ -137,6 +147,11 @@ pub const ALL: &[Described] = &[
     WIPE_INTENTS.described(),
     ENROLLMENT_TOKENS.described(),
     ENROLLMENT_TOKENS_BY_HASH.described(),
+    WEBHOOKS.described(),
+    WEBHOOK_STATES.described(),
+    DELIVERIES.described(),
+    DUE_DELIVERIES.described(),
+    ENDED_DELIVERIES.described(),
     AUDIT.described(),
     AUDIT_HEADS.described(),
     OUTCOMES.described(),
@@ -339,6 +354,7 @@ macro_rules! id_keys {
 
 id_keys!(true: OrganizationId);
 id_keys!(false: UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId, ApiKeyId);
+id_keys!(false: WebhookId, DeliveryId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

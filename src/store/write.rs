@@ -23,9 +23,10 @@ use super::tables::{Key, KeyRange, Table};
 use super::{audit, idempotency};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::{Ids, OrganizationId, RequestId};
+use crate::ids::{Ids, OrganizationId, RequestId, WebhookId};
 use crate::model::audit::Actor;
 use crate::model::device::Device;
+use crate::model::webhook::EventName;
 
 /// Closures in one commit at most. More would make the first of them wait for little gain.
 const BATCH: usize = 256;
@@ -134,6 +135,11 @@ impl Tx<'_> {
 
     pub fn stamp(&self) -> &Stamp {
         self.stamp
+    }
+
+    /// The organization's webhooks that are told of the event, as of the last commit.
+    pub(super) fn subscribers(&self, organization: OrganizationId, event: EventName) -> Vec<WebhookId> {
+        self.memory.directory().subscribers(organization, event)
     }
 
     pub fn new_id<T: From<uuid::Uuid>>(&self) -> T {

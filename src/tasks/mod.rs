@@ -1,5 +1,7 @@
 //! What goes on without a request. Each task is a loop around one step of `domain::maintenance`.
 
+mod webhooks;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::domain::Services;
+use crate::domain::webhooks::Post;
 use crate::error::Error;
 
 /// How often silent devices are looked for.
@@ -18,12 +21,16 @@ const COMPLIANCE: Duration = Duration::from_secs(1);
 const TIDY: Duration = Duration::from_secs(60);
 /// How often waiting mail is looked for.
 const MAIL: Duration = Duration::from_secs(1);
+/// How often old deliveries are looked for.
+const FORGET: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Starts all tasks; dropping the set ends them.
-pub fn start(services: &Arc<Services>, heartbeat_flush: Duration) -> JoinSet<()> {
+pub fn start(services: &Arc<Services>, heartbeat_flush: Duration, post: Arc<Post>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    tasks.spawn(webhooks::run(services.clone(), post));
+    tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));
     tasks.spawn(every(TIDY, services.clone(), |services| async move {

@@ -134,6 +134,9 @@ async fn what_belongs_to_another_organization_does_not_exist() {
     let session = &server.get("/auth/sessions", &root).await.expect(200)["data"][0];
     let policy = server.post("/policies", &root, json!({"name": "Base", "policy_data": {}})).await.expect(201);
     let key = server.post("/api-keys", &root, json!({"name": "script", "role": "user"})).await.expect(201);
+    let hook = json!({"url": "https://192.0.2.7/", "events": ["user.deleted"]});
+    let hook = server.post("/webhooks", &root, hook).await.expect(201);
+    let test = server.post(&format!("/webhooks/{}/test", text(&hook["id"])), &root, json!({})).await.expect(202);
     let id_of = |path: &str| match path {
         path if path.starts_with("/devices/") => Some(json!(device)),
         path if path.starts_with("/groups/") => Some(group["id"].clone()),
@@ -142,6 +145,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         path if path.starts_with("/policies/") => Some(policy["id"].clone()),
         path if path.starts_with("/api-keys/") => Some(key["id"].clone()),
         path if path.starts_with("/enrollment-tokens/") => Some(token["id"].clone()),
+        path if path.starts_with("/webhooks/") => Some(hook["id"].clone()),
         path if path.starts_with("/auth/sessions/") => Some(session["id"].clone()),
         // For those who run the appliance, for whom all organizations exist.
         path if path.starts_with("/organizations/") => None,
@@ -160,7 +164,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         _ => json!({}),
     };
     let ours = [&json!(device), &lock["id"], &token["id"], &group["id"], &role["id"], &me["id"], &session["id"]];
-    let ours = [&ours[..], &[&policy["id"], &key["id"]]].concat();
+    let ours = [&ours[..], &[&policy["id"], &key["id"], &hook["id"], &test["id"]]].concat();
 
     let other = found(&server, &root, "Umbrella").await;
     let admin = log_in(&server, &text(&other["admin"]["email"])).await;
@@ -184,7 +188,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
             }
             let Some(id) = id_of(path) else { continue };
             let concrete = path.replace("{id}", &text(&id)).replace("{cid}", &text(&lock["id"]));
-            let concrete = concrete.replace("{version}", "1");
+            let concrete = concrete.replace("{version}", "1").replace("{did}", &text(&test["id"]));
             // Devices report for themselves, so that a foreign one is who tries that.
             let is_devices = path.ends_with("/checkin") || path.ends_with("/result");
             let by = if is_devices { &foreign_device } else { &admin };

@@ -117,6 +117,16 @@ GET    /organizations/{id}                    organizations.admin     ok   403  
 PUT    /organizations/{id}                    organizations.admin     ok   403  403  403  403  403  403  403  401
 DELETE /organizations/{id}                    organizations.admin     ok   403  403  403  403  403  403  403  401
 
+GET    /webhooks                              webhooks.view           ok   ok   ok   403  403  403  ok   403  401
+POST   /webhooks                              webhooks.edit           ok   ok   403  403  403  403  ok   403  401
+GET    /webhooks/{id}                         webhooks.view           ok   ok   ok   403  403  403  ok   403  401
+PUT    /webhooks/{id}                         webhooks.edit           ok   ok   403  403  403  403  ok   403  401
+DELETE /webhooks/{id}                         webhooks.edit           ok   ok   403  403  403  403  ok   403  401
+POST   /webhooks/{id}/test                    webhooks.edit           ok   ok   403  403  403  403  ok   403  401
+POST   /webhooks/{id}/rotate-secret           webhooks.edit           ok   ok   403  403  403  403  ok   403  401
+GET    /webhooks/{id}/deliveries              webhooks.view           ok   ok   ok   403  403  403  ok   403  401
+POST   /webhooks/{id}/deliveries/{did}/redeliver webhooks.edit        ok   ok   403  403  403  403  ok   403  401
+
 GET    /audit-logs                            audit.view              ok   ok   ok   403  403  403  ok   403  401
 ";
 
@@ -203,6 +213,8 @@ struct Things {
     group: String,
     role: String,
     policy: String,
+    webhook: String,
+    delivery: String,
     organization: String,
 }
 
@@ -217,6 +229,10 @@ impl Things {
         let (device, command) = device_of(server, admin, &victim).await;
         let group = server.post("/groups", admin, json!({"name": "Sales"})).await.expect(201);
         let policy = server.post("/policies", admin, json!({"name": "Base", "policy_data": {}})).await.expect(201);
+        // Nobody answers there.
+        let webhook = json!({"url": "https://10.255.255.1/", "events": ["webhook.test"]});
+        let webhook = text(&server.post("/webhooks", admin, webhook).await.expect(201)["id"]);
+        let delivery = server.post(&format!("/webhooks/{webhook}/test"), admin, json!({})).await.expect(202);
         let session = &server.get("/auth/sessions", admin).await.expect(200)["data"][0];
         Self {
             admin: admin.into(),
@@ -227,6 +243,8 @@ impl Things {
             group: text(&group["id"]),
             role: text(&role["id"]),
             policy: text(&policy["id"]),
+            webhook,
+            delivery: text(&delivery["id"]),
             organization,
         }
     }
@@ -316,6 +334,7 @@ impl World {
             ("/groups", _) => things.group.clone(),
             ("/roles", _) => things.role.clone(),
             ("/policies", _) => things.policy.clone(),
+            ("/webhooks", _) => things.webhook.clone(),
             // What is gone once it has been tried is made each time.
             ("/api-keys", _) => fresh(json!({"name": "old", "permissions": ["devices.enroll"]})).await,
             ("/enrollment-tokens", _) => fresh(json!({"name": "old"})).await,
@@ -325,7 +344,8 @@ impl World {
             _ => panic!("say which id goes into {}", row.path),
         };
         let command = if whose == Whose::Own { &caller.command } else { &things.command };
-        Some(format!("{resource}/{id}{}", rest.replace("{cid}", command).replace("{version}", "1")))
+        let rest = rest.replace("{cid}", command).replace("{did}", &things.delivery).replace("{version}", "1");
+        Some(format!("{resource}/{id}{rest}"))
     }
 
     /// What the caller is answered: `ok` where they are let in, whatever comes of it.

@@ -50,6 +50,15 @@ pub(in crate::config) fn path() -> Text<PathBuf> {
     }
 }
 
+/// A path, or nothing: empty.
+pub(in crate::config) fn optional_path() -> Text<Option<PathBuf>> {
+    Text {
+        what: "a path, or empty for none",
+        parse: |text| (!text.contains('\0')).then(|| (!text.is_empty()).then(|| text.into())),
+        show: |path| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    }
+}
+
 /// A network, or one address as the network of itself alone.
 pub(in crate::config) fn network() -> Text<IpNet> {
     Text {

@@ -5,14 +5,16 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use super::api_keys::{ApiKeyFacts, ApiKeys};
+use super::webhooks::Webhooks;
 use super::{Effect, Reach};
 use crate::clock::Time;
-use crate::ids::{ApiKeyId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::ids::{ApiKeyId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId, WebhookId};
 use crate::model::api_key::KeyGrant;
 use crate::model::organization::{Organization, Tier};
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
 use crate::model::user::UserStatus;
+use crate::model::webhook::EventName;
 use crate::store::resolution::{MAX_DEPTH, Policies, PolicyFacts};
 use crate::store::users::folded;
 
@@ -78,6 +80,7 @@ pub struct Directory {
     signing_keys: Vec<SigningKey>,
     policies: Policies,
     default_policies: HashMap<OrganizationId, PolicyId>,
+    webhooks: Webhooks,
 }
 
 impl Directory {
@@ -225,6 +228,11 @@ impl Directory {
         self.api_keys.take_uses()
     }
 
+    /// The organization's webhooks that are told of the event.
+    pub fn subscribers(&self, organization: OrganizationId, event: EventName) -> Vec<WebhookId> {
+        self.webhooks.subscribers(organization, event)
+    }
+
     /// Newest first; tokens are signed with the first.
     pub fn signing_keys(&self) -> &[SigningKey] {
         &self.signing_keys
@@ -349,7 +357,13 @@ impl Directory {
             Effect::ApiKey(key, last_used) => self.api_keys.insert(key, last_used),
             Effect::ApiKeyGone(key) => self.api_keys.remove(key),
             Effect::SigningKeys(keys) => self.signing_keys = keys,
-            Effect::Device(_) | Effect::DeviceGone(..) | Effect::Wake(_) | Effect::TimePassed(_) => {}
+            Effect::Webhook(webhook) => self.webhooks.put(webhook),
+            Effect::WebhookGone(organization, webhook) => self.webhooks.remove(organization, webhook),
+            Effect::Device(_)
+            | Effect::DeviceGone(..)
+            | Effect::Wake(_)
+            | Effect::ToSend(..)
+            | Effect::TimePassed(_) => {}
         }
     }
 }
@@ -397,6 +411,7 @@ impl Directory {
         self.api_keys.forget(organization);
         self.policies.forget_all(organization);
         self.default_policies.remove(&organization);
+        self.webhooks.forget(organization);
     }
 }
 

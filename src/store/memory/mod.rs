@@ -4,7 +4,9 @@
 
 mod api_keys;
 mod directory;
+mod to_send;
 mod waiting;
+mod webhooks;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,7 +17,7 @@ use super::index::{Facts, Fleet, Judgement};
 use super::recent::Recent;
 use super::resolution::{Circumstances, Report, Resolver};
 use crate::clock::Time;
-use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId};
+use crate::ids::{ApiKeyId, DeviceId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId, WebhookId};
 use crate::model::api_key::ApiKey;
 use crate::model::device::{Compliance, Device, Platform, Posture, Status};
 use crate::model::group::Group;
@@ -24,9 +26,11 @@ use crate::model::policy::Policy;
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
 use crate::model::user::User;
+use crate::model::webhook::Webhook;
 
 pub use api_keys::ApiKeyFacts;
 pub use directory::{Directory, GroupFacts, RoleFacts, SessionFacts, UserFacts};
+pub use to_send::ToSend;
 pub use waiting::Waiter;
 
 use waiting::Waiting;
@@ -57,6 +61,10 @@ pub(super) enum Effect {
     DeviceGone(OrganizationId, DeviceId),
     /// Something waits for the device: whoever holds its check-in open answers now.
     Wake(DeviceId),
+    Webhook(Webhook),
+    WebhookGone(OrganizationId, WebhookId),
+    /// A delivery of the webhook is due.
+    ToSend(OrganizationId, WebhookId),
     /// Verdicts that depend on the time are due again.
     TimePassed(OrganizationId),
 }
@@ -97,6 +105,7 @@ pub struct Memory {
     fleets: RwLock<HashMap<OrganizationId, Arc<RwLock<Fleet>>>>,
     recent: Recent,
     waiting: Waiting,
+    to_send: ToSend,
 }
 
 // Whoever holds a fleet may go on to read the directory, and not the other way round.
@@ -132,6 +141,11 @@ impl Memory {
     pub fn verdict(&self, device: &Device, now: Time) -> (Judgement, Vec<String>) {
         let directory = self.directory();
         Resolver::new(&directory, device.organization_id).verdict(device, now)
+    }
+
+    /// The webhooks that have something to send.
+    pub fn to_send(&self) -> &ToSend {
+        &self.to_send
     }
 
     pub(super) fn recent(&self) -> &Recent {
@@ -170,6 +184,7 @@ impl Memory {
                     write(&self.fleet(organization)).remove(device);
                 }
                 Effect::Wake(device) => self.waiting.wake(device),
+                Effect::ToSend(organization, webhook) => self.to_send.add(organization, webhook),
                 Effect::OrganizationGone(organization) => {
                     self.drop_fleet(organization);
                     write(&self.directory).apply(Effect::OrganizationGone(organization));

@@ -17,13 +17,14 @@ use crate::model::policy::{Policy, PolicyContent, PolicyData};
 use crate::model::role::{CustomRole, Permissions, RoleRef};
 use crate::model::samples::{NOW, new_command, new_device, new_organization, new_session, new_token, new_user};
 use crate::model::user::User;
+use crate::model::webhook::{DeliveryState, Webhook};
 use crate::store::audit::AuditEvent;
 use crate::store::engine::faults::Disk;
 use crate::store::engine::{Engine, Options};
 use crate::store::write::{Audited, Stamp};
 use crate::store::{
-    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, outgoing_mail, policies, roles,
-    sessions, users,
+    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, outbox, outgoing_mail, policies,
+    roles, sessions, users, webhooks,
 };
 
 /// What belongs to the appliance, and not to an organization.
@@ -140,6 +141,27 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
             expires_at: now,
         };
         api_keys::insert(tx, key)?;
+        let webhook = tx.new_id();
+        let webhook = Webhook {
+            id: webhook,
+            organization_id: id,
+            url: "https://example.com/".into(),
+            events: vec!["*".into()],
+            enabled: true,
+            disabled_reason: None,
+            secret: webhooks::seal_secret(tx, webhook, "a secret of a webhook")?,
+            previous_secret: None,
+            created_at: now,
+            updated_at: now,
+            revision: 1,
+        };
+        for state in [DeliveryState::Pending, DeliveryState::Delivered] {
+            let delivery = outbox::add_test(tx, id, webhook.id)?;
+            if state != DeliveryState::Pending {
+                outbox::end(tx, id, webhook.id, delivery, state)?;
+            }
+        }
+        webhooks::put(tx, webhook)?;
         let made = (id, root.id, device.id);
         devices::insert(tx, device)?;
         Ok(Audited::new(made, AuditEvent::new("organization.create").of(id)))
