@@ -59,6 +59,7 @@ ids! {
     GroupId,
     RoleId,
     AuditId,
+    ErasureId,
     RequestId,
 }
 

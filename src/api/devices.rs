@@ -35,7 +35,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// A device as the contract shows it.
-struct DeviceView(Seen);
+pub(super) struct DeviceView(pub Seen);
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DeviceView")]
@@ -60,13 +60,15 @@ struct DeviceMembers<'a> {
     compliance_reasons: &'a [String],
     posture: Option<&'a Posture>,
     tags: &'a [String],
+    /// The processing of its owner's data is restricted.
+    restricted: bool,
     created_at: Time,
     updated_at: Time,
 }
 
 impl Serialize for DeviceView {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Seen { device, last_seen, judgement, reasons } = &self.0;
+        let Seen { device, last_seen, judgement, reasons, restricted } = &self.0;
         let members = DeviceMembers {
             id: device.id,
             organization_id: device.organization_id,
@@ -88,6 +90,7 @@ impl Serialize for DeviceView {
             compliance_reasons: reasons,
             posture: device.posture.as_ref(),
             tags: &device.tags,
+            restricted: *restricted,
             created_at: device.created_at,
             updated_at: device.updated_at,
         };
@@ -106,7 +109,7 @@ impl JsonSchema for DeviceView {
 }
 
 fn tagged(seen: Seen) -> Tagged<Json<DeviceView>> {
-    let shown = (seen.last_seen, seen.judgement.policy, seen.judgement.compliance, &seen.reasons);
+    let shown = (seen.last_seen, seen.judgement.policy, seen.judgement.compliance, &seen.reasons, seen.restricted);
     let tag = Tag::of(seen.device.revision, &shown);
     Tagged { tag, answer: Json(DeviceView(seen)) }
 }
@@ -179,6 +182,7 @@ impl From<FilterBody> for Filter {
             platforms: from.platform.into_iter().collect(),
             compliances: from.compliance.into_iter().collect(),
             users: from.user_id.into_iter().collect(),
+            without_users: Vec::new(),
             policies: from.policy_id.into_iter().collect(),
             members: Vec::new(),
             groups: from.group_id.into_iter().collect(),

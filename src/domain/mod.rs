@@ -15,6 +15,7 @@ pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod gdpr;
 pub mod groups;
 pub mod links;
 mod lockout;

@@ -9,6 +9,14 @@ pub fn get(from: &impl Read, token_hash: &[u8; 32]) -> Result<Option<Link>, Erro
     LINKS.get(from, token_hash)
 }
 
+/// The one link that the user may have.
+pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Option<Link>, Error> {
+    match LINK_OF_USER.get(from, &(organization, user))? {
+        Some(hash) => get(from, &hash),
+        None => Ok(None),
+    }
+}
+
 /// Stores a new link in place of any other that the user has.
 pub fn put(tx: &mut Tx, link: &Link) -> Result<(), Error> {
     end(tx, link.organization_id, link.user_id)?;

@@ -7,15 +7,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Direction, EngineError, Read, Transaction};
+use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{
-    ApiKeyId, CommandId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId,
+    ApiKeyId, CommandId, DeviceId, EnrollmentTokenId, ErasureId, GroupId, OrganizationId, PolicyId, RoleId, SessionId,
+    UserId,
 };
 use crate::model::api_key::ApiKey;
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::gdpr::Erasure;
 use crate::model::group::Group;
 use crate::model::link::Link;
 use crate::model::organization::Organization;
@@ -85,6 +88,10 @@ pub const ENROLLMENT_TOKENS: Table<(OrganizationId, EnrollmentTokenId), Enrollme
     Table::new("enrollment_tokens");
 pub const ENROLLMENT_TOKENS_BY_HASH: Table<[u8; 32], (OrganizationId, EnrollmentTokenId)> =
     Table::new("enrollment_tokens_by_hash");
+/// Who was erased, for a restored backup to do again.
+pub const ERASURES: Table<(OrganizationId, ErasureId), Erasure> = Table::new("erasures");
+/// The devices of erased people, and when each is unenrolled at the latest.
+pub const LEAVING: Table<(OrganizationId, DeviceId), Time> = Table::new("leaving");
 pub const AUDIT: Table<(OrganizationId, u64), AuditEntry> = Table::new("audit");
 pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
 pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
@@ -130,6 +137,8 @@ pub const ALL: &[Described] = &[
     WIPE_INTENTS.described(),
     ENROLLMENT_TOKENS.described(),
     ENROLLMENT_TOKENS_BY_HASH.described(),
+    ERASURES.described(),
+    LEAVING.described(),
     AUDIT.described(),
     AUDIT_HEADS.described(),
     OUTCOMES.described(),
@@ -331,7 +340,7 @@ macro_rules! id_keys {
 }
 
 id_keys!(true: OrganizationId);
-id_keys!(false: UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId, ApiKeyId);
+id_keys!(false: UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId, ApiKeyId, ErasureId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

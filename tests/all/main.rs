@@ -4,6 +4,7 @@ mod api_keys;
 mod contract;
 mod devices;
 mod failures;
+mod gdpr;
 mod groups;
 mod mfa;
 mod organizations;
