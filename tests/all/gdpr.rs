@@ -257,6 +257,15 @@ async fn of_an_erased_person_no_name_is_left_and_a_device_is_wiped_when_it_says_
     assert_eq!((&ledger["total"], &ledger["data"][0]["receipt_id"]), (&json!(1), &receipt["receipt_id"]));
     assert_eq!(ledger["data"][0]["devices"][0]["wipe"], "confirmed");
     assert_eq!(server.get("/devices", &root).await.expect(200)["total"], 0);
+    // Nothing that the log was told since has the name: neither in the erasure itself nor in what came of it.
+    let log = server.get("/audit-logs?page_size=100", &root).await.expect(200);
+    let since =
+        log["data"].as_array().unwrap().iter().filter(|later| {
+            (later["seq"].as_u64() >= entry["seq"].as_u64()) && later["action"] != "auth.login.failure"
+        });
+    let since: Vec<String> = since.map(|entry| entry.to_string().to_lowercase()).collect();
+    assert!(since.len() >= 8, "{since:?}");
+    assert!(since.iter().all(|entry| !entry.contains("canary")), "{since:?}");
     // Those that could not be told are wiped first when they come back.
     for serial in ["sn-2", "SN-3"] {
         let (again, token) = device(&server, &root, "New", Some(serial)).await;

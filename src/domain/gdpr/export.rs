@@ -132,7 +132,7 @@ impl Services {
         organization: OrganizationId,
         theirs: Theirs,
     ) -> Result<(u64, Vec<AuditEntry>), Error> {
-        let turn = self.audit_searches.clone().acquire_owned().await.map_err(Error::internal)?;
+        let turn = self.exports.clone().acquire_owned().await.map_err(Error::internal)?;
         let snapshot = self.store.snapshot()?;
         let search = tokio::task::spawn_blocking(move || {
             // Kept to the end, also when nobody waits for the answer any more.

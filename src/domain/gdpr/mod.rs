@@ -2,7 +2,8 @@
 //! processed (18), and that it is not used for a purpose (21).
 //!
 //! # Where a restriction is honoured
-//! - statistics do not count the person's devices: [`Services::stats`];
+//! - statistics do not count the person's devices: [`Services::stats`]; how many things a list or an organization has is
+//!   no statistic;
 //! - nothing of their check-ins is kept, so that when they were last seen, their status and what they report stay as
 //!   they were, save that a device that was online becomes offline when its time is over; commands and policies reach
 //!   them as before: `Services::check_in`, `Services::set_status`;

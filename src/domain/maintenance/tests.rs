@@ -291,3 +291,22 @@ async fn an_erased_persons_device_waits_thirty_days_for_its_wipe_and_then_goes_u
     assert_eq!(entry.details["wipe"], "not reachable");
     assert!(entry.resource.as_ref().unwrap().name.as_deref().unwrap().starts_with("erased-"));
 }
+
+/// A log that says online, offline, online every few minutes is the history of check-ins that there must not be.
+#[tokio::test]
+async fn a_restricted_persons_device_becomes_offline_once_and_its_check_ins_leave_no_trace() {
+    let appliance = Appliance::set_up().await;
+    let device = appliance.enroll("one").await;
+    appliance.check_in(&device).await;
+    let me = || async { appliance.by(&appliance.log_in().await) };
+    appliance.services.restrict(&me().await, None, true, None).await.unwrap();
+    for _ in 0..3 {
+        appliance.clock.advance(Config::default().devices.offline_after + SECOND);
+        appliance.services.mark_offline().await.unwrap();
+        appliance.check_in(&device).await;
+    }
+    let seen = appliance.services.device(&me().await, device.device.id).unwrap();
+    assert_eq!((seen.device.status, seen.last_seen, seen.restricted), (Status::Offline, Some(START), true));
+    let changes = appliance.log("device.status.change").await;
+    assert_eq!(changes.iter().map(|entry| entry.details["to"].clone()).collect::<Vec<_>>(), ["offline", "online"]);
+}
