@@ -62,6 +62,7 @@ ids! {
     WebhookId,
     DeliveryId,
     AuditId,
+    ErasureId,
     RequestId,
 }
 

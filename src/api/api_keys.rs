@@ -24,7 +24,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct KeyView {
+pub(super) struct KeyView {
     id: ApiKeyId,
     name: String,
     /// The role that says what the key may do; null for a key with permissions of its own, or whose role is gone.

@@ -47,7 +47,7 @@ struct LogQuery {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct EntryView {
+pub(super) struct EntryView {
     id: AuditId,
     /// Counts from 1 within the organization, without gaps.
     seq: u64,

@@ -152,6 +152,8 @@ pub struct UserView {
     groups: Vec<GroupId>,
     device_count: u64,
     mfa_enabled: bool,
+    /// The processing of the person's data is restricted.
+    restricted: bool,
     last_login: Option<Time>,
     created_at: Time,
     updated_at: Time,
@@ -160,7 +162,7 @@ pub struct UserView {
 impl UserView {
     pub fn new(person: Person) -> Self {
         let Person { user, role, groups, device_count } = person;
-        let mfa_enabled = user.mfa_enabled();
+        let (mfa_enabled, restricted) = (user.mfa_enabled(), user.privacy.is_restricted());
         let User { id, organization_id, email, name, status, last_login, created_at, updated_at, .. } = user;
         Self {
             id,
@@ -172,6 +174,7 @@ impl UserView {
             groups,
             device_count,
             mfa_enabled,
+            restricted,
             last_login,
             created_at,
             updated_at,
@@ -238,7 +241,7 @@ async fn request_reset(
 }
 
 #[derive(Serialize, JsonSchema)]
-struct SessionView {
+pub(super) struct SessionView {
     id: SessionId,
     /// The session that asks.
     current: bool,
@@ -249,6 +252,13 @@ struct SessionView {
     expires_at: Time,
 }
 
+impl SessionView {
+    pub fn new(session: Session, current: Option<SessionId>) -> Self {
+        let Session { id, source_ip, user_agent, created_at, last_used_at, expires_at, .. } = session;
+        Self { id, current: current == Some(id), source_ip, user_agent, created_at, last_used_at, expires_at }
+    }
+}
+
 async fn sessions(
     services: &Services,
     op: Op,
@@ -257,10 +267,7 @@ async fn sessions(
     let current = op.user()?.session_id;
     let (offset, limit) = window(page, page_size);
     let (total, found) = services.my_sessions(&op, offset, limit)?;
-    let view = |session: Session| {
-        let Session { id, source_ip, user_agent, created_at, last_used_at, expires_at, .. } = session;
-        SessionView { id, current: id == current, source_ip, user_agent, created_at, last_used_at, expires_at }
-    };
+    let view = |session| SessionView::new(session, Some(current));
     Ok(Json(page_of(page, page_size, total, found.into_iter().map(view).collect())))
 }
 

@@ -30,7 +30,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct CommandView {
+pub(super) struct CommandView {
     id: CommandId,
     device_id: DeviceId,
     #[serde(rename = "type")]

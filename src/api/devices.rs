@@ -35,7 +35,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 /// A device as the contract shows it.
-struct DeviceView(Seen);
+pub(super) struct DeviceView(pub Seen);
 
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "DeviceView")]
@@ -60,12 +60,14 @@ struct DeviceMembers<'a> {
     compliance_reasons: &'a [String],
     posture: Option<&'a Posture>,
     tags: &'a [String],
+    /// The processing of its owner's data is restricted.
+    restricted: bool,
     created_at: Time,
     updated_at: Time,
 }
 
 impl<'a> DeviceMembers<'a> {
-    fn of(Seen { device, last_seen, judgement, reasons }: &'a Seen) -> Self {
+    fn of(Seen { device, last_seen, judgement, reasons, restricted }: &'a Seen) -> Self {
         Self {
             id: device.id,
             organization_id: device.organization_id,
@@ -87,6 +89,7 @@ impl<'a> DeviceMembers<'a> {
             compliance_reasons: reasons,
             posture: device.posture.as_ref(),
             tags: &device.tags,
+            restricted: *restricted,
             created_at: device.created_at,
             updated_at: device.updated_at,
         }
@@ -102,6 +105,25 @@ impl Serialize for DeviceView {
 }
 
 impl JsonSchema for DeviceView {
+    fn schema_name() -> Cow<'static, str> {
+        DeviceMembers::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        DeviceMembers::json_schema(generator)
+    }
+}
+
+/// A device among the members of something larger, where what was rendered before is of no use.
+pub(super) struct FlatDevice(pub Seen);
+
+impl Serialize for FlatDevice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        DeviceMembers::of(&self.0).serialize(serializer)
+    }
+}
+
+impl JsonSchema for FlatDevice {
     fn schema_name() -> Cow<'static, str> {
         DeviceMembers::schema_name()
     }
@@ -184,6 +206,7 @@ impl From<FilterBody> for Filter {
             platforms: from.platform.into_iter().collect(),
             compliances: from.compliance.into_iter().collect(),
             users: from.user_id.into_iter().collect(),
+            without_users: Vec::new(),
             policies: from.policy_id.into_iter().collect(),
             members: Vec::new(),
             groups: from.group_id.into_iter().collect(),
@@ -226,46 +249,16 @@ struct EnrollDevice {
 }
 
 /// A device that has just enrolled, with what is shown only now.
-struct EnrolledDevice {
-    device: Seen,
-    device_token: String,
-    certificate: Option<String>,
-    ca_certificate: Option<String>,
-}
-
 #[derive(Serialize, JsonSchema)]
-#[schemars(rename = "EnrolledDevice")]
-struct EnrolledMembers<'a> {
+struct EnrolledDevice {
     #[serde(flatten)]
-    device: DeviceMembers<'a>,
+    device: FlatDevice,
     /// Shown only here.
-    device_token: &'a str,
+    device_token: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<&'a str>,
+    certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ca_certificate: Option<&'a str>,
-}
-
-impl Serialize for EnrolledDevice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let members = EnrolledMembers {
-            device: DeviceMembers::of(&self.device),
-            device_token: &self.device_token,
-            certificate: self.certificate.as_deref(),
-            ca_certificate: self.ca_certificate.as_deref(),
-        };
-        members.serialize(serializer)
-    }
-}
-
-impl JsonSchema for EnrolledDevice {
-    fn schema_name() -> Cow<'static, str> {
-        EnrolledMembers::schema_name()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        EnrolledMembers::json_schema(generator)
-    }
+    ca_certificate: Option<String>,
 }
 
 async fn enroll(
@@ -289,7 +282,7 @@ async fn enroll(
     Ok(Created {
         location: format!("/api/v1/devices/{}", enrolled.device.id),
         resource: EnrolledDevice {
-            device: services.seen(Known::new(enrolled.device)),
+            device: FlatDevice(services.seen(Known::new(enrolled.device))),
             device_token: enrolled.device_token,
             certificate: enrolled.certificate,
             ca_certificate: enrolled.ca_certificate,

@@ -21,7 +21,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct EffectivePolicyView {
+pub(super) struct EffectivePolicyView {
     device_id: DeviceId,
     /// The strongest policy in force; `null` without any.
     policy_id: Option<PolicyId>,

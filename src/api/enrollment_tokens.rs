@@ -25,7 +25,7 @@ pub fn routes() -> Vec<Route> {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct TokenView {
+pub(super) struct TokenView {
     id: EnrollmentTokenId,
     name: String,
     max_uses: Option<u32>,

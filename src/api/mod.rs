@@ -8,6 +8,7 @@ mod commands;
 mod devices;
 mod effective_policy;
 mod enrollment_tokens;
+mod gdpr;
 mod groups;
 mod health;
 mod mfa;
@@ -42,6 +43,7 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        gdpr::routes(),
         groups::routes(),
         roles::routes(),
         organizations::routes(),

@@ -81,10 +81,14 @@ impl Services {
         Ok(CheckedIn { commands, fingerprint, next_checkin: self.config.devices.checkin })
     }
 
-    /// Heartbeats stay in memory; what is new about the device is written.
+    /// Heartbeats stay in memory; what is new about the device is written. Nothing is kept while the processing of its
+    /// owner's data is restricted.
     async fn note(&self, op: &Op, me: &DevicePrincipal, report: Report) -> Result<(), Error> {
-        self.store.seen(me.organization_id, me.id, op.now);
         let device = find(&self.store.snapshot()?, me.organization_id, me.id)?;
+        if self.is_restricted(&device) {
+            return Ok(());
+        }
+        self.store.seen(me.organization_id, me.id, op.now);
         if device == updated(&device, &report) {
             return Ok(());
         }
@@ -105,8 +109,8 @@ impl Services {
                     let event = AuditEvent::new("device.policy.sync").on("device", id, &device.device_name);
                     all = all.and(event.detail("version", device.policy_version));
                 }
-                if let Some(event) = compliance::record(tx, &mut device) {
-                    all = all.and(event);
+                if let Some(recorded) = compliance::record(tx, &mut device)? {
+                    all = all.with(recorded);
                 }
                 if all.is_silent() {
                     let event = AuditEvent::new("device.update").on("device", id, &device.device_name);
@@ -147,16 +151,18 @@ fn updated(device: &Device, report: &Report) -> Device {
     if let Some(version) = &report.agent_version {
         device.agent_version.clone_from(version);
     }
+    // Of an erased person's device nothing more is learnt than its wipe takes.
+    let learns = device.leaving.is_none();
     for (member, reported) in [
         (&mut device.os_version, &report.os_version),
-        (&mut device.hostname, &report.hostname),
+        (&mut device.hostname, if learns { &report.hostname } else { &None }),
         (&mut device.serial_number, &report.serial_number),
     ] {
         if reported.is_some() {
             member.clone_from(reported);
         }
     }
-    if report.posture.is_some() {
+    if learns && report.posture.is_some() {
         device.posture.clone_from(&report.posture);
     }
     if report.policy_version.is_some() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Services;
 use super::authz::Permission;
-use super::devices::{find, in_scope, save, status_event};
+use super::devices::{self, find, in_scope, save, status_event};
 use super::op::Op;
 use crate::error::Error;
 use crate::ids::{CommandId, DeviceId};
@@ -98,6 +98,9 @@ impl Services {
                     result = result.and(status_event(&device, Status::Wiped));
                     device.status = Status::Wiped;
                     save(tx, &mut device)?;
+                    if device.leaving.is_some() {
+                        result = result.with(devices::delete(tx, device)?);
+                    }
                 }
                 Ok(result)
             })
@@ -148,8 +151,9 @@ pub(super) fn give(
         if let Some(serial) = &device.serial_number {
             let intent = WipeIntent {
                 device_id: device.id,
+                user_id: device.user_id,
                 device_name: device.device_name.clone(),
-                requested_by: tx.stamp().actor.clone(),
+                requested_by: tx.stamp().actor.clone().unnamed(),
                 requested_at: tx.now(),
             };
             commands::put_wipe_intent(tx, device.organization_id, serial, &intent)?;
@@ -177,7 +181,7 @@ pub(super) fn new(
         kind,
         status: CommandStatus::Pending,
         reason: None,
-        requested_by,
+        requested_by: requested_by.unnamed(),
         created_at: tx.now(),
         delivered_at: None,
         completed_at: None,

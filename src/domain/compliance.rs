@@ -6,9 +6,10 @@ use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::OrganizationId;
 use crate::model::device::Device;
+use crate::model::gdpr::Purpose;
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Stamp, Tx, Unaudited};
-use crate::store::{devices, memory};
+use crate::store::{devices, memory, users};
 
 /// Devices recorded in one transaction at most.
 const STEP: usize = 500;
@@ -48,8 +49,8 @@ impl Services {
             let mut recorded = false;
             for id in &devices {
                 let Some(mut device) = devices::get(tx, organization, *id)? else { continue };
-                if let Some(event) = record(tx, &mut device) {
-                    all = all.and(event);
+                if let Some(noted) = record(tx, &mut device)? {
+                    all = all.with(noted);
                     // No revision: nobody has edited the device.
                     devices::put(tx, device)?;
                     recorded = true;
@@ -62,11 +63,12 @@ impl Services {
     }
 }
 
-/// Puts the verdict into the record when it is another than before, for whoever stores the device next.
-pub(super) fn record(tx: &Tx, device: &mut Device) -> Option<AuditEvent> {
+/// Puts the verdict into the record when it is another than before, for whoever stores the device next. What it was
+/// before is kept in the log only for those who have not objected to it.
+pub(super) fn record(tx: &Tx, device: &mut Device) -> Result<Option<Audited<()>>, Error> {
     let (judgement, reasons) = tx.verdict(device);
     if judgement.compliance == device.compliance {
-        return None;
+        return Ok(None);
     }
     let event = AuditEvent::new("device.compliance.change")
         .of(device.organization_id)
@@ -76,5 +78,11 @@ pub(super) fn record(tx: &Tx, device: &mut Device) -> Option<AuditEvent> {
         .detail("reasons", reasons.clone());
     device.compliance = judgement.compliance;
     device.compliance_reasons = reasons;
-    Some(event)
+    let owner = users::of_device(tx, device)?;
+    let may_keep =
+        owner.is_none_or(|owner| !owner.privacy.is_restricted() && !owner.privacy.objects_to(Purpose::Profiling));
+    Ok(Some(match may_keep {
+        true => Audited::new((), event),
+        false => Audited::without_entry((), Unaudited::Verdict),
+    }))
 }

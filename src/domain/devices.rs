@@ -9,13 +9,14 @@ use super::{Services, names};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeviceId, GroupId, OrganizationId, PolicyId, UserId};
-use crate::model::command::WipeIntent;
+use crate::model::command::{Command, CommandStatus, WipeIntent};
 use crate::model::device::{Compliance, Device, Status};
+use crate::model::gdpr::ErasedWipe;
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
 use crate::store::index::{Filter, Fleet, Judgement, Sort};
 use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{commands, devices, groups, memory, policies, users};
+use crate::store::{commands, devices, erasures, groups, memory, policies, users};
 
 pub use crate::store::recent::Known;
 
@@ -27,13 +28,16 @@ pub struct Seen {
     pub judgement: Judgement,
     /// What is wrong, or has not been reported.
     pub reasons: Vec<String>,
+    /// The processing of its owner's data is.
+    pub restricted: bool,
 }
 
 impl Seen {
     /// Tells apart what is shown beside the row.
     pub fn beside(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.last_seen, self.judgement.policy, self.judgement.compliance, &self.reasons).hash(&mut hasher);
+        (self.last_seen, self.judgement.policy, self.judgement.compliance, &self.reasons, self.restricted)
+            .hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -98,7 +102,8 @@ impl Services {
             true => self.store.memory().verdict(&device, self.now()).1,
             false => Vec::new(),
         };
-        Seen { last_seen: fleet.last_seen(device.id), device, judgement, reasons }
+        let restricted = self.is_restricted(&device);
+        Seen { last_seen: fleet.last_seen(device.id), device, judgement, reasons, restricted }
     }
 
     /// Adds to a filter by groups who is in them, and in the groups within them.
@@ -124,6 +129,9 @@ impl Services {
             let mut device = in_scope(tx, &by, Permission::DevicesEdit, id)?;
             if revision.is_some_and(|revision| revision != device.revision) {
                 return Err(Error::Stale);
+            }
+            if device.leaving.is_some() {
+                return Err(Error::Conflict("this device only waits for its wipe: its owner was erased".into()));
             }
             if change.user_id.is_some() || change.tags.is_some() {
                 by.require(Permission::DevicesEdit)?;
@@ -169,10 +177,14 @@ impl Services {
                         find(tx, by.organization_id()?, id)?
                     }
                 };
-                set_status(tx, matches!(by.principal, Principal::Device(_)), device, status)
+                let is_own = matches!(by.principal, Principal::Device(_));
+                if is_own && users::of_device(tx, &device)?.is_some_and(|owner| owner.privacy.is_restricted()) {
+                    return Ok(Audited::without_entry(device, Unaudited::Unchanged));
+                }
+                set_status(tx, is_own, device, status)
             })
             .await?;
-        if matches!(op.principal, Principal::Device(_)) {
+        if matches!(op.principal, Principal::Device(_)) && !self.is_restricted(&device) {
             self.store.seen(device.organization_id, device.id, op.now);
         }
         Ok(self.seen(Known::new(device)))
@@ -293,13 +305,13 @@ pub(super) fn status_event(device: &Device, to: Status) -> AuditEvent {
 
 /// Unenrols the device. A wipe that it has not confirmed waits for whoever enrols under its serial number.
 pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> {
-    let open = commands::open(tx, device.organization_id, device.id)?;
-    let wipe = open.iter().find(|command| command.kind == crate::model::command::CommandType::Wipe);
-    let mut event = AuditEvent::new("device.unenroll").on("device", device.id, &device.device_name);
-    event = event.detail("platform", device.platform.as_str());
-    if let (Some(wipe), Some(serial)) = (wipe, &device.serial_number) {
+    let wipe = unconfirmed_wipe(tx, &device)?;
+    let mut event = AuditEvent::new("device.unenroll").of(device.organization_id);
+    event = event.on("device", device.id, &device.device_name).detail("platform", device.platform.as_str());
+    if let (Some(wipe), Some(serial)) = (&wipe, &device.serial_number) {
         let intent = WipeIntent {
             device_id: device.id,
+            user_id: device.user_id,
             device_name: device.device_name.clone(),
             requested_by: wipe.requested_by.clone(),
             requested_at: wipe.created_at,
@@ -307,6 +319,25 @@ pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> 
         commands::put_wipe_intent(tx, device.organization_id, serial, &intent)?;
         event = event.detail("unconfirmed_wipe", "waits for this serial number to enrol again");
     }
+    if let Some(leaving) = device.leaving {
+        let end = match (wipe, &device.serial_number) {
+            (None, _) => ErasedWipe::Confirmed,
+            (Some(_), Some(_)) => ErasedWipe::WaitingForSerial,
+            (Some(_), None) => ErasedWipe::NotReachable,
+        };
+        erasures::device_left(tx, device.organization_id, leaving.erasure_id, device.id, end)?;
+        event = event.detail("wipe", end.as_str());
+    }
     devices::delete(tx, device)?;
     Ok(Audited::new((), event))
+}
+
+/// The device's wipe that waits for its word; while it stays for nothing else, also one that has failed.
+fn unconfirmed_wipe(from: &impl Read, device: &Device) -> Result<Option<Command>, Error> {
+    let last = commands::last_wipe(from, device.organization_id, device.id)?;
+    let waits = |wipe: &Command| match device.leaving {
+        Some(_) => wipe.status != CommandStatus::Succeeded,
+        None => wipe.status.is_open(),
+    };
+    Ok(last.filter(waits))
 }

@@ -8,6 +8,7 @@ use super::devices::in_scope;
 use super::op::Op;
 use crate::error::Error;
 use crate::ids::{DeviceId, PolicyId};
+use crate::model::device::Device;
 use crate::store::memory::Directory;
 use crate::store::resolution::{Circumstances, Effective, Resolver};
 
@@ -40,9 +41,13 @@ impl EffectivePolicy {
 impl Services {
     pub fn effective_policy(&self, op: &Op, id: DeviceId) -> Result<EffectivePolicy, Error> {
         let device = in_scope(&self.store.snapshot()?, op, Permission::DevicesView, id)?;
+        Ok(self.effective_policy_of(&device))
+    }
+
+    pub(super) fn effective_policy_of(&self, device: &Device) -> EffectivePolicy {
         let directory = self.store.memory().directory();
         let mut resolver = Resolver::new(&directory, device.organization_id);
-        let (assignments, effective) = resolver.resolve(id, Circumstances::of(&device));
+        let (assignments, effective) = resolver.resolve(device.id, Circumstances::of(device));
         let assignments = assignments.iter().map(|assignment| {
             let facts = directory.policies().get(assignment.policy);
             NamedAssignment {
@@ -59,7 +64,7 @@ impl Services {
         policies.dedup();
         let named = |id: PolicyId| directory.policies().get(id).map(|facts| (id, facts.name.clone()));
         let names = policies.into_iter().filter_map(named).collect();
-        Ok(EffectivePolicy { device: id, assignments, effective, names })
+        EffectivePolicy { device: device.id, assignments, effective, names }
     }
 }
 

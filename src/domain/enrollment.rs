@@ -87,6 +87,7 @@ impl Services {
                     token_hash: Some(token_hash),
                     token_expires_at: now.plus(config.token_life),
                     enrollment_token_id: grant.token,
+                    leaving: None,
                 };
                 devices::insert(tx, device.clone())?;
                 let event = AuditEvent::new("device.enroll").on("device", id, &device.device_name);

@@ -60,6 +60,7 @@ impl Services {
     /// Ends what has lapsed: commands, sessions, remembered outcomes; and replaces the signing key when it is due.
     pub async fn tidy(&self) -> Result<(), Error> {
         self.expire_commands().await?;
+        self.unenroll_overdue().await?;
         let now = self.now();
         let lapsed = self.store.memory().directory().lapsed_sessions(now, STEP);
         if !lapsed.is_empty() {

@@ -15,6 +15,7 @@ pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod gdpr;
 pub mod groups;
 pub mod links;
 mod lockout;
@@ -87,6 +88,8 @@ pub struct Services {
     stuck: AtomicBool,
     /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
     audit_searches: Arc<Semaphore>,
+    /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
+    exports: Arc<Semaphore>,
 }
 
 impl Services {
@@ -121,6 +124,7 @@ impl Services {
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
+            exports: Arc::new(Semaphore::new(1)),
         }
     }
 

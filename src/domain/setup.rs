@@ -10,6 +10,7 @@ use super::{Services, accounts, names, secrets, tokens};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::audit::{Actor, ActorType};
+use crate::model::gdpr::Privacy;
 use crate::model::mfa::Mfa;
 use crate::model::organization::{Organization, OrganizationSettings, Tier};
 use crate::model::role::RoleRef;
@@ -137,6 +138,7 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
         password_hash: Some(password_hash.into()),
         mfa: Mfa::default(),
         policy_id: None,
+        privacy: Privacy::default(),
         last_login: None,
         created_at: now,
         updated_at: now,

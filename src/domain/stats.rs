@@ -1,4 +1,4 @@
-//! Counts of the fleet, from the index alone.
+//! Counts of the fleet, from the index alone, without the devices of people who are not to be counted.
 
 use std::time::Duration;
 
@@ -25,22 +25,27 @@ pub struct Stats {
 
 impl Services {
     pub fn stats(&self, op: &Op) -> Result<Stats, Error> {
-        let fleet = self.store.memory().fleet(op.organization_id()?);
+        let organization = op.organization_id()?;
+        let without_users = self.store.memory().directory().uncounted(organization);
+        let all = Filter { without_users, ..Filter::default() };
+        let fleet = self.store.memory().fleet(organization);
         let fleet = memory::read(&fleet);
-        let status = |one| (one, fleet.count(&Filter { statuses: vec![one], ..Filter::default() }));
-        let platform = |one| (one, fleet.count(&Filter { platforms: vec![one], ..Filter::default() }));
-        let compliance = |one| (one, fleet.count(&Filter { compliances: vec![one], ..Filter::default() }));
+        let status = |one| (one, fleet.count(&Filter { statuses: vec![one], ..all.clone() }));
+        let platform = |one| (one, fleet.count(&Filter { platforms: vec![one], ..all.clone() }));
+        let compliance = |one| (one, fleet.count(&Filter { compliances: vec![one], ..all.clone() }));
         let today = op.now.unix() - op.now.unix().rem_euclid(DAY.as_secs().cast_signed());
         let day = |back: u64| {
             let start = Time::from_unix(today).minus(Duration::from_secs(back * DAY.as_secs()));
-            (start, fleet.enrolled_between(start, start.plus(DAY)))
+            (start, start.plus(DAY))
         };
+        let days: Vec<(Time, Time)> = (0..DAYS).rev().map(day).collect();
+        let enrolled = fleet.enrolled(&all, &days);
         Ok(Stats {
-            total: fleet.len(),
+            total: fleet.count(&all),
             by_status: Status::ALL.iter().copied().map(status).collect(),
             by_platform: Platform::ALL.iter().copied().map(platform).collect(),
             by_compliance: Compliance::ALL.iter().copied().map(compliance).collect(),
-            enrolled: (0..DAYS).rev().map(day).collect(),
+            enrolled: days.into_iter().map(|(start, _)| start).zip(enrolled).collect(),
         })
     }
 }

@@ -18,6 +18,7 @@ use super::passwords::Passwords;
 use super::{Services, devices, names};
 use crate::error::{Error, FieldError};
 use crate::ids::{OrganizationId, UserId};
+use crate::model::gdpr::Privacy;
 use crate::model::link::Purpose;
 use crate::model::mfa::Mfa;
 use crate::model::role::RoleRef;
@@ -135,7 +136,7 @@ fn target(from: &impl Read, op: &Op, id: UserId) -> Result<User, Error> {
     Ok(user)
 }
 
-fn is_self(op: &Op, id: UserId) -> bool {
+pub(super) fn is_self(op: &Op, id: UserId) -> bool {
     matches!(&op.principal, Principal::User(me) if me.id == id)
 }
 
@@ -159,6 +160,7 @@ pub(super) fn make(
         status: if password_hash.is_some() { UserStatus::Active } else { UserStatus::Pending },
         password_hash,
         policy_id: None,
+        privacy: Privacy::default(),
         mfa: Mfa::default(),
         last_login: None,
         created_at: now,
@@ -189,10 +191,23 @@ pub(super) fn forget(tx: &mut Tx, user: &User) -> Result<Audited<()>, Error> {
         let event = AuditEvent::new("enrollment_token.delete").of(organization);
         all = all.and(event.on("enrollment_token", token.id, &token.name));
     }
-    sessions::end_all(tx, organization, id)?;
+    remove(tx, user)?;
+    Ok(all)
+}
+
+/// What went with a user.
+pub(super) struct Ended {
+    pub sessions: usize,
+    pub api_keys: usize,
+}
+
+/// Removes the user, who owns nothing any more, with all that lets them in and the groups they were in.
+pub(super) fn remove(tx: &mut Tx, user: &User) -> Result<Ended, Error> {
+    let (organization, id) = (user.organization_id, user.id);
+    let sessions = sessions::end_all(tx, organization, id)?;
     store::links::end(tx, organization, id)?;
-    store::api_keys::delete_of(tx, organization, id)?;
+    let api_keys = store::api_keys::delete_of(tx, organization, id)?;
     groups::set(tx, user, &groups::Groups::new())?;
     users::delete(tx, user)?;
-    Ok(all)
+    Ok(Ended { sessions, api_keys })
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -108,6 +108,12 @@ pub struct Accepted<T>(pub T);
 /// 204.
 pub struct NoContent;
 
+/// An answer that a browser saves as a file of this name, which is a token (RFC 9110, section 5.6.2).
+pub struct Attachment<A> {
+    pub name: String,
+    pub answer: A,
+}
+
 /// An answer with a strong entity tag.
 pub struct Tagged<A> {
     pub tag: Tag,
@@ -163,6 +169,19 @@ impl Answer for NoContent {
 
     fn into_reply(self) -> Reply {
         Reply::empty(Self::STATUS)
+    }
+}
+
+impl<A: Answer> Answer for Attachment<A> {
+    const STATUS: StatusCode = A::STATUS;
+    const DESCRIPTION: &'static str = A::DESCRIPTION;
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
+        A::schema(generator)
+    }
+
+    fn into_reply(self) -> Reply {
+        self.answer.into_reply().with(CONTENT_DISPOSITION, &format!("attachment; filename={}", self.name))
     }
 }
 

@@ -39,6 +39,11 @@ impl Actor {
     pub fn system() -> Self {
         Self { kind: ActorType::System, id: None, name: None }
     }
+
+    /// For rows that may outlive the person behind it.
+    pub fn unnamed(self) -> Self {
+        Self { name: None, ..self }
+    }
 }
 
 /// What was acted on.

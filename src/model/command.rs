@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::audit::Actor;
 use super::named_values;
 use crate::clock::Time;
-use crate::ids::{CommandId, DeviceId, OrganizationId};
+use crate::ids::{CommandId, DeviceId, OrganizationId, UserId};
 
 named_values! {
     pub enum CommandType {
@@ -59,6 +59,9 @@ pub struct Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WipeIntent {
     pub device_id: DeviceId,
+    /// Whose device it was.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
     pub device_name: String,
     pub requested_by: Actor,
     pub requested_at: Time,

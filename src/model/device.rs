@@ -3,6 +3,7 @@ use std::net::Ipv4Addr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::gdpr::Leaving;
 use super::named_values;
 use crate::clock::Time;
 use crate::ids::{DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, UserId};
@@ -74,6 +75,9 @@ pub struct Device {
     pub token_hash: Option<[u8; 32]>,
     pub token_expires_at: Time,
     pub enrollment_token_id: Option<EnrollmentTokenId>,
+    /// Its owner was erased.
+    #[serde(default)]
+    pub leaving: Option<Leaving>,
 }
 
 /// What a device reports of its own state. Members it does not report are unknown, not false.

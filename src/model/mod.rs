@@ -5,6 +5,7 @@ pub mod audit;
 pub mod command;
 pub mod device;
 pub mod enrollment;
+pub mod gdpr;
 pub mod group;
 pub mod link;
 pub mod mail;

@@ -6,6 +6,7 @@ use super::audit::Actor;
 use super::command::{Command, CommandStatus, CommandType};
 use super::device::{Compliance, Device, Platform, Status};
 use super::enrollment::EnrollmentToken;
+use super::gdpr::Privacy;
 use super::mfa::Mfa;
 use super::organization::{Organization, OrganizationSettings, Tier};
 use super::role::{Role, RoleRef};
@@ -46,6 +47,7 @@ pub fn new_user(organization_id: OrganizationId, id: UserId, email: &str) -> Use
         password_hash,
         mfa: Mfa::default(),
         policy_id: None,
+        privacy: Privacy::default(),
         last_login,
         created_at,
         updated_at,
@@ -97,6 +99,7 @@ pub fn new_device(organization_id: OrganizationId, id: DeviceId, user_id: Option
         token_hash: Some(token),
         token_expires_at: NOW,
         enrollment_token_id: None,
+        leaving: None,
     }
 }
 

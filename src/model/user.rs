@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use super::gdpr::Privacy;
 use super::mfa::Mfa;
 use super::named_values;
 use super::role::RoleRef;
@@ -30,6 +31,8 @@ pub struct User {
     /// The policy assigned to the user's devices.
     #[serde(default)]
     pub policy_id: Option<PolicyId>,
+    #[serde(default)]
+    pub privacy: Privacy,
     pub last_login: Option<Time>,
     pub created_at: Time,
     pub updated_at: Time,

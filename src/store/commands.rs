@@ -6,7 +6,7 @@ use super::tables::{COMMANDS, KeyRange, OPEN_COMMANDS, WIPE_INTENTS};
 use super::write::Tx;
 use crate::error::Error;
 use crate::ids::{CommandId, DeviceId, OrganizationId};
-use crate::model::command::{Command, WipeIntent};
+use crate::model::command::{Command, CommandType, WipeIntent};
 
 pub fn get(
     from: &impl Read,
@@ -39,6 +39,19 @@ pub fn open(from: &impl Read, organization: OrganizationId, device: DeviceId) ->
     })?;
     let found = ids.into_iter().map(|id| COMMANDS.get(from, &(organization, device, id)));
     Ok(found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// The device's latest wipe.
+pub fn last_wipe(from: &impl Read, organization: OrganizationId, device: DeviceId) -> Result<Option<Command>, Error> {
+    let mut found = None;
+    COMMANDS.scan(from, KeyRange::prefix(&(organization, device)), Direction::Descending, |_, command| {
+        if command.kind != CommandType::Wipe {
+            return ControlFlow::Continue(());
+        }
+        found = Some(command);
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
 }
 
 /// All commands of a device, newest first: their number, and the part from `offset` on.

@@ -5,7 +5,7 @@ use super::assignments::{self, Assignee};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{
-    ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, DEVICES_OF_USER, HEARTBEATS, KeyRange, OPEN_COMMANDS,
+    ADDRESSES, COMMANDS, DEVICES, DEVICES_BY_TOKEN, DEVICES_OF_USER, HEARTBEATS, KeyRange, LEAVING, OPEN_COMMANDS,
 };
 use super::write::Tx;
 use crate::error::Error;
@@ -49,7 +49,12 @@ pub fn put(tx: &mut Tx, device: Device) -> Result<(), Error> {
     let before = DEVICES.get(tx, &key)?;
     let assigned = before.as_ref().and_then(|before| before.policy_id);
     assignments::follow(tx, device.organization_id, Assignee::Device(device.id), assigned, device.policy_id)?;
-    let owner = before.and_then(|before| before.user_id);
+    let (owner, leaving) = before.map_or((None, None), |before| (before.user_id, before.leaving));
+    match device.leaving {
+        now if now == leaving => {}
+        Some(now) => tx.put(LEAVING, &key, &now.until)?,
+        None => drop(tx.delete(LEAVING, &key)?),
+    }
     if owner != device.user_id {
         if let Some(before) = owner {
             tx.delete(DEVICES_OF_USER, &(device.organization_id, before, device.id))?;
@@ -99,6 +104,7 @@ pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
     tx.delete(ADDRESSES, &(device.organization_id, device.vpn_ip.to_bits()))?;
     tx.addresses().give_back(device.organization_id, device.vpn_ip);
     tx.delete(HEARTBEATS, &key)?;
+    tx.delete(LEAVING, &key)?;
     if let Some(user) = device.user_id {
         tx.delete(DEVICES_OF_USER, &(device.organization_id, user, device.id))?;
     }

@@ -10,6 +10,17 @@ pub fn get(from: &impl Read, token_hash: &[u8; 32]) -> Result<Option<Link>, Erro
     LINKS.get(from, token_hash)
 }
 
+/// Those that the user has: one that was given, and one that was requested.
+pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<Link>, Error> {
+    let mut found = Vec::new();
+    for of_user in [LINK_OF_USER, REQUESTED_LINK_OF_USER] {
+        if let Some(hash) = of_user.get(from, &(organization, user))? {
+            found.extend(get(from, &hash)?);
+        }
+    }
+    Ok(found)
+}
+
 /// Stores a new link in place of any other that the user has; but whoever requests one, and may be anybody, takes no
 /// link away that an administrator has given.
 pub fn put(tx: &mut Tx, link: &Link) -> Result<(), Error> {

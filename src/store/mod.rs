@@ -8,6 +8,7 @@ pub mod commands;
 pub mod devices;
 pub mod engine;
 pub mod enrollment_tokens;
+pub mod erasures;
 pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;

@@ -7,16 +7,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::engine::{Direction, EngineError, Read, Transaction};
+use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{
-    ApiKeyId, CommandId, DeliveryId, DeviceId, EnrollmentTokenId, GroupId, OrganizationId, PolicyId, RoleId, SessionId,
-    UserId, WebhookId,
+    ApiKeyId, CommandId, DeliveryId, DeviceId, EnrollmentTokenId, ErasureId, GroupId, OrganizationId, PolicyId, RoleId,
+    SessionId, UserId, WebhookId,
 };
 use crate::model::api_key::ApiKey;
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
+use crate::model::gdpr::Erasure;
 use crate::model::group::Group;
 use crate::model::link::Link;
 use crate::model::mail::OutgoingMail;
@@ -100,6 +102,10 @@ pub const DELIVERIES: Table<(OrganizationId, WebhookId, DeliveryId), Delivery> =
 pub const DUE_DELIVERIES: Table<(OrganizationId, WebhookId, (u64, DeliveryId)), ()> = Table::new("due_deliveries");
 /// When each delivery that is not pending has ended, in Unix seconds.
 pub const ENDED_DELIVERIES: Table<(OrganizationId, WebhookId, DeliveryId), i64> = Table::new("ended_deliveries");
+/// Who was erased, for a restored backup to do again.
+pub const ERASURES: Table<(OrganizationId, ErasureId), Erasure> = Table::new("erasures");
+/// The devices of erased people, and when each is unenrolled at the latest.
+pub const LEAVING: Table<(OrganizationId, DeviceId), Time> = Table::new("leaving");
 pub const AUDIT: Table<(OrganizationId, u64), AuditEntry> = Table::new("audit");
 pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
 pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
@@ -152,6 +158,8 @@ pub const ALL: &[Described] = &[
     DELIVERIES.described(),
     DUE_DELIVERIES.described(),
     ENDED_DELIVERIES.described(),
+    ERASURES.described(),
+    LEAVING.described(),
     AUDIT.described(),
     AUDIT_HEADS.described(),
     OUTCOMES.described(),
@@ -354,7 +362,7 @@ macro_rules! id_keys {
 
 id_keys!(true: OrganizationId);
 id_keys!(false: UserId, RoleId, GroupId, PolicyId, SessionId, DeviceId, CommandId, EnrollmentTokenId, ApiKeyId);
-id_keys!(false: WebhookId, DeliveryId);
+id_keys!(false: WebhookId, DeliveryId, ErasureId);
 
 trait SplitOffFirstChunk<'a> {
     fn split_off_first_chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]>;

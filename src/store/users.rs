@@ -11,6 +11,7 @@ use super::tables::{KeyRange, SUPER_ADMINS, USERS, USERS_BY_EMAIL, USERS_BY_ROLE
 use super::write::Tx;
 use crate::error::Error;
 use crate::ids::{OrganizationId, UserId};
+use crate::model::device::Device;
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::user::{User, UserStatus};
 
@@ -20,6 +21,11 @@ pub fn get(from: &impl Read, organization: OrganizationId, id: UserId) -> Result
 
 pub fn exists(from: &impl Read, organization: OrganizationId, id: UserId) -> Result<bool, Error> {
     USERS.contains(from, &(organization, id))
+}
+
+/// The device's owner.
+pub fn of_device(from: &impl Read, device: &Device) -> Result<Option<User>, Error> {
+    device.user_id.map_or(Ok(None), |user| get(from, device.organization_id, user))
 }
 
 /// What any of the organization's users may do.

@@ -68,6 +68,8 @@ pub enum Unaudited {
     Heartbeats,
     /// A command was handed to its device; the command itself says when.
     Delivery,
+    /// How a device is judged now, for a person who has objected to a history of it.
+    Verdict,
     /// A session goes on, or the appliance tidies up what has lapsed.
     Housekeeping,
 }
@@ -89,6 +91,12 @@ impl<T> Audited<T> {
     /// Adds what the log says of `other` to what it says of this.
     pub fn with(mut self, other: Audited<()>) -> Self {
         self.events.extend(other.events);
+        self
+    }
+
+    /// All of it is `actor`'s doing, whoever the request came from.
+    pub fn by(mut self, actor: &Actor) -> Self {
+        self.events = self.events.into_iter().map(|event| event.by(actor.clone())).collect();
         self
     }
 

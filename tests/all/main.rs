@@ -5,6 +5,7 @@ mod contract;
 mod devices;
 mod effective_policies;
 mod failures;
+mod gdpr;
 mod groups;
 mod mail;
 mod mfa;

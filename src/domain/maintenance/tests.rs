@@ -11,13 +11,16 @@ use crate::config::Config;
 use crate::domain::audit::AuditFilter;
 use crate::domain::auth::LogIn;
 use crate::domain::checkin::Report;
+use crate::domain::devices::DeviceChange;
 use crate::domain::enrollment::{Enrolled, NewDevice};
 use crate::domain::op::{Op, Principal};
 use crate::domain::setup::{self, NewAppliance};
+use crate::domain::users::UserInput;
 use crate::ids::{CommandId, Ids, RequestId, SessionId};
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, CommandType};
 use crate::model::device::{Device, Platform};
+use crate::model::gdpr::ErasedWipe;
 use crate::store::Store;
 use crate::store::write::Tx;
 
@@ -257,4 +260,53 @@ async fn nobody_is_declared_offline_before_the_appliance_has_listened_itself() {
     appliance.services.mark_offline().await.unwrap();
     assert_eq!(status(), Status::Offline);
     assert_eq!(appliance.log("device.status.change").await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_erased_persons_device_waits_thirty_days_for_its_wipe_and_then_goes_unconfirmed() {
+    let appliance = Appliance::set_up().await;
+    let device = appliance.enroll("Cy's laptop").await;
+    let op = appliance.by(&appliance.log_in().await);
+    let (name, email, role, password) = ("Cy".into(), "cy@acme.example".into(), "user".into(), Some(PASSWORD.into()));
+    let new = UserInput { name, email, role, groups: None, password };
+    let (person, _) = appliance.services.create_user(&op, new).await.unwrap();
+    let given = DeviceChange { user_id: Some(Some(person.user.id)), ..DeviceChange::default() };
+    appliance.services.change_device(&op, device.device.id, given, None).await.unwrap();
+    appliance.services.erase(&op, Some(person.user.id)).await.unwrap();
+
+    let wipe = |appliance: &Appliance, token: &str| {
+        appliance.services.erasures(&appliance.by(token), 0, 10).unwrap().1[0].devices[0].wipe
+    };
+    appliance.pass(30 * DAY - SECOND).await;
+    // A wipe that failed is no reason to stay longer, nor to be called wiped.
+    let commands = appliance.check_in(&device).await;
+    let by = appliance.by(&device.device_token);
+    let failed = (commands[0].id, CommandStatus::Failed, None);
+    appliance.services.report(&by, device.device.id, failed.0, failed.1, failed.2).await.unwrap();
+    assert_eq!(wipe(&appliance, &appliance.log_in().await), ErasedWipe::Requested);
+    appliance.pass(SECOND).await;
+    assert!(!appliance.is_good(&device.device_token));
+    assert_eq!(wipe(&appliance, &appliance.log_in().await), ErasedWipe::NotReachable);
+    let entry = &appliance.log("device.unenroll").await[0];
+    assert_eq!(entry.details["wipe"], "not reachable");
+    assert!(entry.resource.as_ref().unwrap().name.as_deref().unwrap().starts_with("erased-"));
+}
+
+/// A log that says online, offline, online every few minutes is the history of check-ins that there must not be.
+#[tokio::test]
+async fn a_restricted_persons_device_becomes_offline_once_and_its_check_ins_leave_no_trace() {
+    let appliance = Appliance::set_up().await;
+    let device = appliance.enroll("one").await;
+    appliance.check_in(&device).await;
+    let me = || async { appliance.by(&appliance.log_in().await) };
+    appliance.services.restrict(&me().await, None, true, None).await.unwrap();
+    for _ in 0..3 {
+        appliance.clock.advance(Config::default().devices.offline_after + SECOND);
+        appliance.services.mark_offline().await.unwrap();
+        appliance.check_in(&device).await;
+    }
+    let seen = appliance.services.device(&me().await, device.device.id).unwrap();
+    assert_eq!((seen.device.status, seen.last_seen, seen.restricted), (Status::Offline, Some(START), true));
+    let changes = appliance.log("device.status.change").await;
+    assert_eq!(changes.iter().map(|entry| entry.details["to"].clone()).collect::<Vec<_>>(), ["offline", "online"]);
 }

@@ -12,6 +12,8 @@ pub struct Filter {
     pub platforms: Vec<Platform>,
     pub compliances: Vec<Compliance>,
     pub users: Vec<UserId>,
+    /// Devices of these users do not match, whatever else does.
+    pub without_users: Vec<UserId>,
     pub policies: Vec<PolicyId>,
     pub groups: Vec<GroupId>,
     /// Users in the groups, whose devices count as the groups' own.

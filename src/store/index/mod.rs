@@ -189,15 +189,16 @@ impl Fleet {
         self.matching(filter).len()
     }
 
-    /// How many devices enrolled from `from` until before `to`, by the time in their ids.
-    pub fn enrolled_between(&self, from: Time, to: Time) -> u64 {
+    /// How many of those that match enrolled in each span, its end excluded, by the time in their ids.
+    pub fn enrolled(&self, filter: &Filter, spans: &[(Time, Time)]) -> Vec<u64> {
+        let matching = self.matching(filter);
         let first = |time: Time| {
             let millis = u64::try_from(time.unix()).unwrap_or(0).saturating_mul(1000);
             let mut id = [0; 16];
             id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
             number(self.ids.partition_point(|other| *other < DeviceId::from_bytes(id)))
         };
-        self.live.range_cardinality(first(from)..first(to))
+        spans.iter().map(|(from, to)| matching.range_cardinality(first(*from)..first(*to))).collect()
     }
 
     /// Those that match, in order of creation.
@@ -258,7 +259,12 @@ impl Fleet {
             }
             found = Some(hits);
         }
-        found.unwrap_or(Cow::Borrowed(&self.live))
+        let found = found.unwrap_or(Cow::Borrowed(&self.live));
+        if filter.without_users.is_empty() {
+            return found;
+        }
+        let left_out = filter.without_users.iter().filter_map(|user| self.properties.get(Property::User(*user)));
+        Cow::Owned(&*found - &*slots::union(left_out))
     }
 
     /// The slots that match at this place in an order. There are several ways to the same answer, because the long way

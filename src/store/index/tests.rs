@@ -56,6 +56,7 @@ impl Device {
             && one(&filter.platforms, &[self.platform])
             && one(&filter.compliances, &[self.compliance])
             && one(&filter.users, self.user.as_slice())
+            && !self.user.is_some_and(|user| filter.without_users.contains(&user))
             && one(&filter.policies, self.policy.as_slice())
             && (filter.groups.is_empty() && filter.members.is_empty()
                 || self.groups.iter().any(|group| filter.groups.contains(group))
@@ -171,7 +172,7 @@ fn some_of<T: Clone + std::fmt::Debug + 'static>(values: &[T]) -> impl Strategy<
 fn some_question() -> impl Strategy<Value = Question> {
     let ids: Vec<u128> = (0..21).collect();
     let words = (some_of(Status::ALL), some_of(Platform::ALL), some_of(Compliance::ALL));
-    let owners = (some_of(&ids), some_of(&ids[..4]), some_of(&ids[..5]), some_of(&ids));
+    let owners = (some_of(&ids), some_of(&ids[..4]), some_of(&ids[..5]), some_of(&ids), some_of(&ids));
     let text = prop_oneof![1 => Just(String::new()), 2 => some_text(4)];
     let sort = (select(vec![SortKey::CreatedAt, SortKey::LastSeen, SortKey::DeviceName]), any::<bool>());
     let place = (
@@ -188,6 +189,7 @@ fn some_question() -> impl Strategy<Value = Question> {
             policies: owners.1.into_iter().map(id).collect(),
             groups: owners.2.into_iter().map(id).collect(),
             members: owners.3.into_iter().map(id).collect(),
+            without_users: owners.4.into_iter().map(id).collect(),
             text,
         },
         sort: Sort { key: sort.0, descending: sort.1 },
@@ -341,7 +343,7 @@ fn enrolments_are_counted_by_the_time_in_the_id() {
     for (n, millis) in [99_999u128, 100_000, 150_000, 199_999, 200_000].into_iter().enumerate() {
         fleet.upsert(&device("a").facts(id(millis << 80 | n as u128)));
     }
-    let count = |from, to| fleet.enrolled_between(Time::from_unix(from), Time::from_unix(to));
+    let count = |from, to| fleet.enrolled(&Filter::default(), &[(Time::from_unix(from), Time::from_unix(to))])[0];
     assert_eq!([count(100, 200), count(0, 100), count(200, 300), count(0, 201)], [3, 1, 1, 5]);
     assert_eq!([count(200, 100), count(-5, 0), count(300, i64::MAX)], [0, 0, 0]);
 }

@@ -10,6 +10,7 @@ use super::{Effect, Reach};
 use crate::clock::Time;
 use crate::ids::{ApiKeyId, GroupId, OrganizationId, PolicyId, RoleId, SessionId, UserId, WebhookId};
 use crate::model::api_key::KeyGrant;
+use crate::model::gdpr::Purpose;
 use crate::model::organization::{Organization, Tier};
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
@@ -37,6 +38,15 @@ pub struct UserFacts {
     pub status: UserStatus,
     pub policy: Option<PolicyId>,
     pub mfa_enabled: bool,
+    pub restricted: bool,
+    pub objections: Box<[Purpose]>,
+}
+
+impl UserFacts {
+    /// Whether statistics leave the user's devices out.
+    fn is_uncounted(&self) -> bool {
+        self.restricted || self.objections.contains(&Purpose::Analytics)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +77,8 @@ pub struct Directory {
     organizations: HashMap<OrganizationId, OrganizationFacts>,
     users: HashMap<UserId, UserFacts>,
     users_by_organization: HashMap<OrganizationId, BTreeSet<UserId>>,
+    /// Whose devices statistics leave out.
+    uncounted: HashMap<OrganizationId, BTreeSet<UserId>>,
     holders: HashMap<(OrganizationId, RoleRef), u64>,
     roles: HashMap<RoleId, RoleFacts>,
     groups: HashMap<GroupId, GroupFacts>,
@@ -109,6 +121,27 @@ impl Directory {
     pub fn users_of(&self, organization: OrganizationId) -> impl DoubleEndedIterator<Item = &UserFacts> {
         let ids = self.users_by_organization.get(&organization).into_iter().flatten();
         ids.filter_map(|id| self.users.get(id))
+    }
+
+    /// Whether the processing of the user's data is restricted: nothing about them is sent to webhooks or a SIEM,
+    /// counted in statistics, or kept of their devices' check-ins.
+    pub fn is_restricted(&self, user: UserId) -> bool {
+        self.user(user).is_some_and(|user| user.restricted)
+    }
+
+    pub fn has_objected(&self, user: UserId, purpose: Purpose) -> bool {
+        self.user(user).is_some_and(|user| user.objections.contains(&purpose))
+    }
+
+    /// Whether the user may be sent mails other than those about their own account's security: an invitation or a link
+    /// for another password is sent in any case.
+    pub fn may_notify(&self, user: UserId) -> bool {
+        !self.is_restricted(user) && !self.has_objected(user, Purpose::Notifications)
+    }
+
+    /// Whose devices the organization's statistics leave out.
+    pub fn uncounted(&self, organization: OrganizationId) -> Vec<UserId> {
+        self.uncounted.get(&organization).into_iter().flatten().copied().collect()
     }
 
     pub fn user_count(&self, organization: OrganizationId) -> u64 {
@@ -294,7 +327,14 @@ impl Directory {
                     role: user.role,
                     status: user.status,
                     policy: user.policy_id,
+                    restricted: user.privacy.is_restricted(),
+                    objections: user.privacy.objections.iter().map(|objection| objection.purpose).collect(),
                 };
+                if facts.is_uncounted() {
+                    insert(&mut self.uncounted, user.organization_id, user.id);
+                } else {
+                    remove(&mut self.uncounted, user.organization_id, user.id);
+                }
                 *self.holders.entry((user.organization_id, user.role)).or_default() += 1;
                 if let Some(before) = self.users.insert(user.id, facts) {
                     self.release(before.organization_id, before.role);
@@ -303,6 +343,7 @@ impl Directory {
             Effect::UserGone(user) => {
                 if let Some(facts) = self.users.remove(&user) {
                     remove(&mut self.users_by_organization, facts.organization_id, user);
+                    remove(&mut self.uncounted, facts.organization_id, user);
                     self.release(facts.organization_id, facts.role);
                 }
             }
@@ -395,6 +436,7 @@ impl Directory {
 
     fn forget(&mut self, organization: OrganizationId) {
         self.organizations.remove(&organization);
+        self.uncounted.remove(&organization);
         for user in self.users_by_organization.remove(&organization).unwrap_or_default() {
             self.users.remove(&user);
             self.groups_by_user.remove(&user);
@@ -426,5 +468,45 @@ fn remove<K: Hash + Eq, V: Ord>(sets: &mut HashMap<K, BTreeSet<V>>, key: K, valu
         if set.is_empty() {
             sets.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::gdpr::{Objection, Privacy, Restriction};
+    use crate::model::samples::{NOW, new_user};
+    use crate::model::user::User;
+
+    /// Webhooks, the SIEM and mails ask here: a person who said no would be told of to others, or written to.
+    #[test]
+    fn whoever_restricts_or_objects_is_known_to_have_until_they_take_it_back() {
+        let (organization, id) = (OrganizationId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let plain = new_user(organization, id, "ann@acme.example");
+        let restriction = Some(Restriction { since: NOW, reason: None });
+        let objection = |purpose| Privacy {
+            objections: vec![Objection { purpose, since: NOW, reason: None }],
+            ..Privacy::default()
+        };
+        let cases = [
+            (Privacy::default(), (false, true, true)),
+            (Privacy { restriction, ..Privacy::default() }, (true, false, false)),
+            (objection(Purpose::Notifications), (false, false, true)),
+            (objection(Purpose::Analytics), (false, true, false)),
+            (objection(Purpose::Profiling), (false, true, true)),
+            (Privacy::default(), (false, true, true)),
+        ];
+        let mut directory = Directory::default();
+        for (privacy, expected) in cases {
+            directory.apply(Effect::User(User { privacy: privacy.clone(), ..plain.clone() }));
+            let is_counted = directory.uncounted(organization).is_empty();
+            assert_eq!((directory.is_restricted(id), directory.may_notify(id), is_counted), expected, "{privacy:?}");
+            for purpose in Purpose::ALL {
+                assert_eq!(directory.has_objected(id, *purpose), privacy.objects_to(*purpose));
+            }
+        }
+        directory.apply(Effect::User(User { privacy: objection(Purpose::Analytics), ..plain }));
+        directory.apply(Effect::UserGone(id));
+        assert!(directory.uncounted(organization).is_empty() && !directory.is_restricted(id));
     }
 }

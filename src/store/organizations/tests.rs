@@ -11,6 +11,7 @@ use crate::model::api_key::{ApiKey, KeyGrant};
 use crate::model::audit::Actor;
 use crate::model::command::{CommandStatus, WipeIntent};
 use crate::model::device::{Device, Status};
+use crate::model::gdpr::{Erasure, Leaving};
 use crate::model::group::Group;
 use crate::model::link::{Link, Purpose};
 use crate::model::policy::{Policy, PolicyContent, PolicyData};
@@ -23,8 +24,8 @@ use crate::store::engine::faults::Disk;
 use crate::store::engine::{Engine, Options};
 use crate::store::write::{Audited, Stamp};
 use crate::store::{
-    Store, api_keys, commands, devices, enrollment_tokens, groups, links, memory, outbox, outgoing_mail, policies,
-    roles, sessions, users, webhooks,
+    Store, api_keys, commands, devices, enrollment_tokens, erasures, groups, links, memory, outbox, outgoing_mail,
+    policies, roles, sessions, users, webhooks,
 };
 
 /// What belongs to the appliance, and not to an organization.
@@ -107,10 +108,22 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
         sessions::put(tx, new_session(&root, tx.new_id(), hash(1)))?;
         let address = Ipv4Addr::new(10, 0, 0, 1);
         let device = new_device(id, tx.new_id(), Some(mover.id), hash(3));
-        let device = Device { vpn_ip: address, status: Status::Online, ..device };
+        let erasure = Erasure {
+            id: tx.new_id(),
+            organization_id: id,
+            user_id: tx.new_id(),
+            erased_at: now,
+            devices: Vec::new(),
+            sessions_ended: 0,
+            api_keys_ended: 0,
+        };
+        erasures::put(tx, &erasure)?;
+        let leaving = Some(Leaving { erasure_id: erasure.id, until: now });
+        let device = Device { vpn_ip: address, status: Status::Online, leaving, ..device };
         commands::put(tx, &new_command((id, device.id), tx.new_id(), CommandStatus::Pending))?;
         let intent = WipeIntent {
             device_id: device.id,
+            user_id: device.user_id,
             device_name: "lost".into(),
             requested_by: Actor::system(),
             requested_at: now,
