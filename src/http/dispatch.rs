@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ impl Dispatch {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Internal("a handler panicked".into()).into()),
         };
-        let reply = match outcome {
+        let mut reply = match outcome {
             Ok(reply) => not_modified(&parts.method, &parts.headers, reply),
             Err(failure) => failure.into_reply(Some(request_id)),
         };
@@ -83,7 +83,17 @@ impl Dispatch {
 
         let request_id = request_id.to_string();
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
-        finish(reply, &parts.method, request_id, verdict, now).map(Body::new)
+        let stream = reply.stream.take();
+        let mut response = finish(reply, &parts.method, request_id, verdict, now);
+        match stream {
+            None => response.map(|body| Either::Left(Full::new(body))),
+            Some(stream) => {
+                // Nobody knows how long it will be.
+                response.headers_mut().remove(CONTENT_LENGTH);
+                let is_head = parts.method == Method::HEAD;
+                response.map(|_| if is_head { Either::Left(Full::default()) } else { Either::Right(stream) })
+            }
+        }
     }
 
     /// Answers what the network's edge could not read as a request, with what every other error carries.
