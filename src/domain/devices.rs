@@ -285,7 +285,8 @@ pub(super) fn status_event(device: &Device, to: Status) -> AuditEvent {
 pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> {
     let open = commands::open(tx, device.organization_id, device.id)?;
     let wipe = open.iter().find(|command| command.kind == crate::model::command::CommandType::Wipe);
-    let mut event = AuditEvent::new("device.unenroll").on("device", device.id, &device.device_name);
+    let mut event =
+        AuditEvent::new("device.unenroll").on("device", device.id, &device.device_name).about(device.user_id);
     if let (Some(wipe), Some(serial)) = (wipe, &device.serial_number) {
         let intent = WipeIntent {
             device_id: device.id,

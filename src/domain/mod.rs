@@ -80,6 +80,7 @@ pub struct Services {
     stuck: AtomicBool,
     /// Turns at reading through the whole audit log: whoever asks for more at a time waits.
     audit_searches: Arc<Semaphore>,
+    audit_turns: audit::proof::Turns,
 }
 
 impl Services {
@@ -106,6 +107,7 @@ impl Services {
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
+            audit_turns: audit::proof::Turns::default(),
         }
     }
 

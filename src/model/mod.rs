@@ -6,6 +6,7 @@ pub mod command;
 pub mod device;
 pub mod enrollment;
 pub mod group;
+pub mod hex;
 pub mod link;
 pub mod mfa;
 pub mod organization;

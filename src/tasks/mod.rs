@@ -16,6 +16,8 @@ const OFFLINE: Duration = Duration::from_secs(2);
 const COMPLIANCE: Duration = Duration::from_secs(1);
 /// How often lapsed things are looked for.
 const TIDY: Duration = Duration::from_secs(60);
+/// How often logs that have grown get a signed checkpoint, and let go of what is past its time.
+const AUDIT: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -29,6 +31,10 @@ pub fn start(services: &Arc<Services>, heartbeat_flush: Duration) -> JoinSet<()>
         services.tidy().await
     }));
     tasks.spawn(every(heartbeat_flush, services.clone(), |services| async move { services.write_heartbeats().await }));
+    tasks.spawn(every(AUDIT, services.clone(), |services| async move {
+        services.checkpoint_logs().await?;
+        services.expire_audit_logs().await
+    }));
     tasks.spawn(every(PROBE, services.clone(), |services| async move {
         services.probe().await;
         Ok(())

@@ -1,20 +1,28 @@
 //! The audit log: per organization a sequence without gaps, each entry chained to the one before it by SHA-256.
 
+pub mod chain;
+pub mod checkpoints;
+pub mod retention;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
 use std::net::IpAddr;
 use std::ops::{Bound, ControlFlow};
 
 use memchr::memmem;
-use ring::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::engine::{Direction, Read};
-use super::tables::{AUDIT, AUDIT_HEADS, Key, KeyRange, ORGANIZATIONS};
+use super::persons;
+use super::tables::{AUDIT, AUDIT_HEADS, DEVICES, Key, KeyRange, ORGANIZATIONS};
 use super::write::Tx;
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::OrganizationId;
-use crate::model::audit::{Actor, AuditEntry, AuditResult, Resource};
+use crate::ids::{DeviceId, OrganizationId, UserId};
+use crate::model::audit::{Actor, ActorType, AuditEntry, AuditResult, Resource};
+use crate::model::hex::Hex;
 
 /// The newest entry of an organization's log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,9 +39,13 @@ pub struct AuditEvent {
     organization_id: Option<OrganizationId>,
     actor: Option<Actor>,
     resource: Option<Resource>,
+    person: Option<UserId>,
     details: Map<String, Value>,
     result: AuditResult,
 }
+
+/// Details that name a person, where the entry is about one.
+const PERSONAL: &[&str] = &["resource.name", "details.email", "details.name", "details.device_name"];
 
 impl AuditEvent {
     pub fn new(action: &'static str) -> Self {
@@ -42,6 +54,7 @@ impl AuditEvent {
             organization_id: None,
             actor: None,
             resource: None,
+            person: None,
             details: Map::new(),
             result: AuditResult::Success,
         }
@@ -65,6 +78,13 @@ impl AuditEvent {
 
     pub fn on(mut self, kind: &str, id: impl ToString, name: &str) -> Self {
         self.resource = Some(Resource { kind: kind.into(), id: id.to_string(), name: Some(name.into()) });
+        self
+    }
+
+    /// Whom the resource's name and the details name, when the resource is not that user itself: the owner of a device
+    /// or of a session, say.
+    pub fn about(mut self, person: impl Into<Option<UserId>>) -> Self {
+        self.person = person.into();
         self
     }
 
@@ -92,13 +112,22 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     }
     let head = tx.get(AUDIT_HEADS, &organization_id)?.unwrap_or_default();
     let stamp = tx.stamp().clone();
+    let actor = event.actor.unwrap_or(stamp.actor);
+    let actor_user = actor.id.as_deref().filter(|_| actor.kind == ActorType::User).and_then(UserId::parse);
+    let person = match event.person {
+        Some(person) => Some(person),
+        None => named_by(tx, organization_id, actor_user, event.resource.as_ref())?,
+    };
+    // A device that acts on itself has the same name twice.
+    let is_itself =
+        actor.kind == ActorType::Device && event.resource.as_ref().is_some_and(|it| Some(&it.id) == actor.id.as_ref());
     let mut entry = AuditEntry {
         id: tx.new_id(),
         seq: head.seq + 1,
         // The log is in order of time even when the machine's clock is set back.
         timestamp: stamp.now.max(head.timestamp),
         organization_id,
-        actor: event.actor.unwrap_or(stamp.actor),
+        actor,
         action: event.action.into(),
         resource: event.resource,
         details: event.details,
@@ -106,29 +135,50 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
         request_id: stamp.request_id,
         result: event.result,
         hash: String::new(),
+        sealed: Vec::new(),
     };
-    let hash = chain(&head.hash, &entry)?;
-    entry.hash = hex(&hash);
+    match (actor_user.or(person.filter(|_| is_itself)), person) {
+        (Some(actor), Some(person)) if actor == person => {
+            persons::seal_names(tx, &mut entry, person, &[&["actor.name"], PERSONAL].concat())?;
+        }
+        (actor, person) => {
+            if let Some(actor) = actor {
+                persons::seal_names(tx, &mut entry, actor, &["actor.name"])?;
+            }
+            if let Some(person) = person {
+                persons::seal_names(tx, &mut entry, person, PERSONAL)?;
+            }
+        }
+    }
+    let hash = chain::hash(&head.hash, &entry)?;
+    entry.hash = chain::hex(&hash);
     tx.put(AUDIT, &(organization_id, entry.seq), &entry)?;
     tx.put(AUDIT_HEADS, &organization_id, &Head { seq: entry.seq, hash, timestamp: entry.timestamp })
 }
 
-/// SHA-256 over the hash before and the entry as JSON with an empty `hash`.
-fn chain(before: &[u8; 32], entry: &AuditEntry) -> Result<[u8; 32], Error> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(before);
-    context.update(&serde_json::to_vec(entry).map_err(Error::internal)?);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    Ok(hash)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Whom the resource's name names.
+fn named_by(
+    tx: &Tx,
+    organization: OrganizationId,
+    actor: Option<UserId>,
+    resource: Option<&Resource>,
+) -> Result<Option<UserId>, Error> {
+    #[derive(Deserialize)]
+    struct Owned {
+        user_id: Option<UserId>,
+    }
+    let Some(resource) = resource else { return Ok(None) };
+    match resource.kind.as_str() {
+        "user" => Ok(UserId::parse(&resource.id)),
+        // Who signs in, out, or ends a session is whose it is; elsewhere the event says whom it is about.
+        "session" => Ok(actor),
+        "device" => {
+            let Some(id) = DeviceId::parse(&resource.id) else { return Ok(None) };
+            let owned = Read::get(tx, DEVICES.name, &(organization, id).bytes(), |row| DEVICES.decode::<Owned>(row))?;
+            Ok(owned.transpose()?.and_then(|owned| owned.user_id))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn first_organization(from: &impl Read) -> Result<Option<OrganizationId>, Error> {
@@ -142,6 +192,16 @@ fn first_organization(from: &impl Read) -> Result<Option<OrganizationId>, Error>
 
 pub fn head(from: &impl Read, organization: OrganizationId) -> Result<Head, Error> {
     Ok(AUDIT_HEADS.get(from, &organization)?.unwrap_or_default())
+}
+
+/// The hash of an entry, or of the last one that was let go; `None` for one that is not there.
+pub fn hash_of(from: &impl Read, organization: OrganizationId, seq: u64) -> Result<Option<chain::Hash>, Error> {
+    let anchor = retention::anchor(from, organization)?;
+    if seq == anchor.seq {
+        return Ok(Some(anchor.hash));
+    }
+    let entry = AUDIT.get(from, &(organization, seq))?;
+    Ok(entry.and_then(|entry| Hex::parse(&entry.hash)).and_then(|hash| hash.0.try_into().ok()))
 }
 
 /// Visits entries `first..=last` by sequence number, newest first, until `visit` breaks.
@@ -228,6 +288,32 @@ pub fn search(
     }
     let found = wanted.iter().map(|key| AUDIT.get(from, key));
     Ok((total, found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()))
+}
+
+/// Visits those of the entries `first..=last` that match, with their stored length in bytes, oldest first, until `visit`
+/// breaks; tells how far it came. See [`search`] for `words`.
+pub fn oldest_first(
+    from: &impl Read,
+    organization: OrganizationId,
+    (first, last): (u64, u64),
+    words: &[&str],
+    matches: impl Fn(&Glance<'_>) -> bool,
+    mut visit: impl FnMut(AuditEntry, usize) -> Result<ControlFlow<()>, Error>,
+) -> Result<u64, Error> {
+    let finders: Vec<_> = words.iter().map(|word| memmem::Finder::new(word.as_bytes())).collect();
+    let mut seen = last;
+    let range = KeyRange::between(&(organization, first), &(organization, last));
+    AUDIT.scan_stored(from, range, Direction::Ascending, |(_, seq), row| {
+        if finders.iter().any(|finder| finder.find(row).is_none()) || !matches(&AUDIT.decode(row)?) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let next = visit(AUDIT.decode(row)?, row.len())?;
+        if next.is_break() {
+            seen = seq;
+        }
+        Ok(next)
+    })?;
+    Ok(seen)
 }
 
 /// The smallest sequence number whose entry is not before `accept` says so; entries are in order of time.
