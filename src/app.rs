@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
@@ -20,13 +22,15 @@ use crate::http::limits::Limits;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
+use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
 use crate::net::tls::local_ca::LocalCa;
-use crate::store::Store;
+use crate::store::audit::checkpoints;
+use crate::store::{self, Store};
 use crate::tasks;
 
 mod webhooks;
@@ -36,6 +40,8 @@ const RENEWAL: Duration = Duration::from_secs(60 * 60);
 
 /// Everything the appliance knows, in its data directory.
 const DATA_FILE: &str = "zero.redb";
+/// Whoever works on the data holds it locked.
+const LOCK_FILE: &str = "zero.lock";
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -224,7 +230,7 @@ fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
 /// Two servers on one folder would each believe to be the only one. The lock goes with the process.
 fn lock(data_dir: &Path) -> Result<File, StartError> {
     std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
-    let path = data_dir.join("zero.lock");
+    let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
     match file.try_lock() {
@@ -261,6 +267,56 @@ pub fn recover_admin(config: Config, email: String, password: Option<Secret>) ->
     offline(&config, async |store, now| {
         recovery::recover_admin(store, &email, password.as_ref().map(|password| password.expose()), now).await
     })
+}
+
+/// What `zero audit verify` has found.
+pub struct Examined {
+    pub proofs: Vec<Proof>,
+    /// The public key that the appliance signs checkpoints with, in hexadecimal; an export does not have it.
+    pub key: Option<String>,
+}
+
+/// Verifies the audit logs in the data directory, or in `file`: a copy of its data file or an export.
+pub fn verify_audit(
+    config: &Config,
+    file: Option<&Path>,
+    checkpoint: Option<&Path>,
+    key: Option<Vec<u8>>,
+) -> Result<Examined, StartError> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| failed(format_args!("{}: {error}", path.display())));
+    let kept = match checkpoint {
+        Some(path) => Kept::parse(&read(path)?, key).map_err(failed)?,
+        None => Kept::default(),
+    };
+    let in_directory = config.server.data_dir.join(DATA_FILE);
+    let _lock = file.is_none().then(|| lock_to_read(&config.server.data_dir)).transpose()?;
+    let path = file.unwrap_or(&in_directory);
+    let mut opened = File::open(path).map_err(|error| failed(format_args!("{}: {error}", path.display())))?;
+    let mut start = Vec::new();
+    opened.by_ref().take(4).read_to_end(&mut start).map_err(failed)?;
+    if file.is_some() && start != b"redb" {
+        opened.rewind().map_err(failed)?;
+        let proof = offline::verify_export(BufReader::new(opened), &kept).map_err(failed)?;
+        return Ok(Examined { proofs: vec![proof], key: None });
+    }
+    let looked = store::look(path, &config.store, |snapshot| {
+        Ok((offline::verify_data(snapshot, &kept)?, checkpoints::public_key(snapshot)?))
+    });
+    let (proofs, key) = looked.map_err(failed)?;
+    Ok(Examined { proofs, key: Some(Hex(key.to_vec()).to_string()) })
+}
+
+/// Makes sure that no server starts on the folder while it is read; makes no file there.
+fn lock_to_read(data_dir: &Path) -> Result<Option<File>, StartError> {
+    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(None) };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+            "a zero is running on {}: stop it first, or ask it with GET /api/v1/audit-logs/verify",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
+    }
 }
 
 /// Works on the data of an appliance that is not running.

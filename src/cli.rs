@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Flags, Loaded};
 
+mod audit;
 mod check_config;
 mod init;
 mod openapi;
@@ -37,6 +38,7 @@ enum Command {
     Serve(serve::Serve),
     Init(init::Init),
     RecoverAdmin(recover_admin::RecoverAdmin),
+    Audit(audit::Audit),
     CheckConfig(check_config::CheckConfig),
     Openapi(openapi::Openapi),
     Version(version::Version),
@@ -48,6 +50,7 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run(),
         Command::Init(command) => command.run(),
         Command::RecoverAdmin(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
@@ -129,6 +132,8 @@ mod tests {
             "zero init --data-dir D --organization Acme --email a@example.com --password-stdin",
             "zero recover-admin --data-dir D --email a@example.com",
             "zero recover-admin --data-dir D --email a@example.com --password-stdin",
+            "zero audit verify --data-dir D",
+            "zero audit verify F --checkpoint C",
             "zero check-config --config F",
             "zero openapi",
             "zero version",
@@ -139,6 +144,9 @@ mod tests {
             "zero",
             "zero destroy",
             "zero recover-admin",
+            "zero audit",
+            "zero audit verify F --data-dir D",
+            "zero audit verify F --key 00",
             "zero serve --port 1",
             "zero init --organization A --email a@example.com",
         ] {

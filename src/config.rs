@@ -41,6 +41,7 @@ pub struct Config {
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
+    pub audit: AuditConfig,
     pub store: StoreConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
@@ -104,6 +105,12 @@ pub struct DevicesConfig {
     pub command_life: Duration,
     /// The VPN addresses of an organization's devices, unless it has its own pool. A network of /8 to /30.
     pub address_pool: Ipv4Net,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuditConfig {
+    /// Age past which entries of the audit log are let go, at most 100 years; zero for never.
+    pub retention: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -245,7 +252,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, store, smtp, webhooks, log } = self;
+        let Self { server, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -276,6 +283,9 @@ impl Config {
         visitor.setting("token_days", days(1..=3_650), &mut devices.token_life);
         visitor.setting("command_days", days(1..=365), &mut devices.command_life);
         visitor.setting("address_pool", text::pool(), &mut devices.address_pool);
+
+        visitor.section("audit");
+        visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
 
         visitor.section("store");
         visitor.setting("cache_mib", mebibytes(1..=65_536), &mut store.cache);

@@ -104,7 +104,10 @@ impl Services {
             .write(op.stamp(), move |tx| {
                 let key = api_keys::get(tx, organization, id)?.ok_or(Error::NotFound("API key"))?;
                 api_keys::delete(tx, &key)?;
-                Ok(Audited::new((), AuditEvent::new("api_key.delete").on("api_key", id, &key.name)))
+                Ok(Audited::new(
+                    (),
+                    AuditEvent::new("api_key.delete").on("api_key", id, &key.name).about(key.created_by),
+                ))
             })
             .await
     }

@@ -241,7 +241,10 @@ impl Services {
 fn end_reused(tx: &mut Tx, session: &Session, user: &User) -> Result<Audited<Refreshed>, Error> {
     sessions::delete(tx, session.id)?;
     let event = AuditEvent::failed("auth.session.revoked").of(user.organization_id);
-    let event = event.on("session", session.id, &user.name).detail("reason", "a spent refresh token was used again");
+    let event = event
+        .on("session", session.id, &user.name)
+        .about(user.id)
+        .detail("reason", "a spent refresh token was used again");
     Ok(Audited::new(Refreshed::Reused, event))
 }
 

@@ -306,7 +306,7 @@ pub(super) fn status_event(device: &Device, to: Status) -> AuditEvent {
 /// Unenrols the device. A wipe that it has not confirmed waits for whoever enrols under its serial number.
 pub(super) fn delete(tx: &mut Tx, device: Device) -> Result<Audited<()>, Error> {
     let wipe = unconfirmed_wipe(tx, &device)?;
-    let mut event = AuditEvent::new("device.unenroll").of(device.organization_id);
+    let mut event = AuditEvent::new("device.unenroll").of(device.organization_id).about(device.user_id);
     event = event.on("device", device.id, &device.device_name).detail("platform", device.platform.as_str());
     if let (Some(wipe), Some(serial)) = (&wipe, &device.serial_number) {
         let intent = WipeIntent {

@@ -102,7 +102,7 @@ impl Services {
                     enrolled = enrolled.and(
                         event
                             .detail("state", "requested")
-                            .detail("reason", format!("an earlier wipe of {} was never confirmed", intent.device_name)),
+                            .detail("reason", "an earlier wipe of this serial number was never confirmed"),
                     );
                 }
                 let (certificate, ca_certificate) = (certificate.clone(), ca_certificate.clone());

@@ -79,7 +79,9 @@ impl Services {
                 let token = enrollment_tokens::get(tx, organization, id)?;
                 let token = token.ok_or(Error::NotFound("enrolment token"))?;
                 enrollment_tokens::delete(tx, &token)?;
-                let event = AuditEvent::new("enrollment_token.delete").on("enrollment_token", id, &token.name);
+                let event = AuditEvent::new("enrollment_token.delete")
+                    .on("enrollment_token", id, &token.name)
+                    .about(token.user_id);
                 Ok(Audited::new((), event))
             })
             .await

@@ -90,6 +90,7 @@ pub struct Services {
     audit_searches: Arc<Semaphore>,
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
+    audit_turns: audit::proof::Turns,
 }
 
 impl Services {
@@ -125,6 +126,7 @@ impl Services {
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
+            audit_turns: audit::proof::Turns::default(),
         }
     }
 

@@ -104,7 +104,7 @@ impl Services {
                 let made = super::users::make(tx, organization.id, name, email, role, password_hash.clone(), delivery)?;
                 let NewUser { user: admin, invitation } = made;
                 let event = AuditEvent::new("organization.create").on("organization", organization.id, &new.name);
-                let event = event.detail("tier", new.tier.as_str()).detail("admin", admin.email.as_str());
+                let event = event.detail("tier", new.tier.as_str()).detail("admin", admin.id.to_string());
                 let created = AuditEvent::new("user.create").of(organization.id).on("user", admin.id, &admin.name);
                 let created = created.detail("role", Role::Admin.as_str());
                 let events = in_both_logs(&by, organization.id, event)?;

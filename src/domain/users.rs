@@ -189,7 +189,7 @@ pub(super) fn forget(tx: &mut Tx, user: &User) -> Result<Audited<()>, Error> {
     for token in enrollment_tokens::of_user(tx, organization, id)? {
         enrollment_tokens::delete(tx, &token)?;
         let event = AuditEvent::new("enrollment_token.delete").of(organization);
-        all = all.and(event.on("enrollment_token", token.id, &token.name));
+        all = all.and(event.on("enrollment_token", token.id, &token.name).about(token.user_id));
     }
     remove(tx, user)?;
     Ok(all)

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ impl Dispatch {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Internal("a handler panicked".into()).into()),
         };
-        let reply = match outcome {
+        let mut reply = match outcome {
             Ok(reply) => not_modified(&parts.method, &parts.headers, reply),
             Err(failure) => failure.into_reply(Some(request_id)),
         };
@@ -83,13 +83,22 @@ impl Dispatch {
 
         let request_id = request_id.to_string();
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
-        let mut response = finish(reply, &parts.method, request_id, verdict, now).map(Body::new);
+        let stream = reply.stream.take();
+        let mut response = finish(reply, &parts.method, request_id, verdict, now);
         // What is left of the body stands before the next request, so that there can be none on this connection; a
         // client that is not told would send it into the void (RFC 9112, section 9.3).
         if parts.version < Version::HTTP_2 && !is_spent(&mut body) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        match stream {
+            None => response.map(|body| Either::Left(Full::new(body))),
+            Some(stream) => {
+                // Nobody knows how long it will be.
+                response.headers_mut().remove(CONTENT_LENGTH);
+                let is_head = parts.method == Method::HEAD;
+                response.map(|_| if is_head { Either::Left(Full::default()) } else { Either::Right(stream) })
+            }
+        }
     }
 
     /// Answers what the network's edge could not read as a request, with what every other error carries.

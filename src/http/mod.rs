@@ -10,3 +10,4 @@ pub mod respond;
 pub mod route;
 pub mod router;
 pub mod schema;
+pub mod stream;

@@ -59,6 +59,13 @@ impl Operation {
         }
         self.responses.insert(status.as_str().into(), response);
     }
+
+    /// Adds to an answer that its body is text of one of these types.
+    pub fn text_answer(&mut self, status: StatusCode, media_types: &[&str]) {
+        let schema = json!({"schema": {"type": "string"}});
+        let content: Map<String, Value> = media_types.iter().map(|one| ((*one).into(), schema.clone())).collect();
+        self.responses[status.as_str()]["content"] = content.into();
+    }
 }
 
 fn common_headers() -> Value {

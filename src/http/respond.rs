@@ -6,15 +6,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderName, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::openapi::Operation;
+use super::stream::Stream;
 use crate::error::{Error, FieldError};
 use crate::ids::RequestId;
 
-pub type Body = Full<Bytes>;
+pub type Body = Either<Full<Bytes>, Stream>;
 
 /// Room for the headers of nearly every answer, which would otherwise grow there step by step.
 const HEADERS: usize = 12;
@@ -42,11 +43,13 @@ pub struct Reply {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What comes instead of `body`, piece by piece.
+    pub stream: Option<Stream>,
 }
 
 impl Reply {
     pub fn empty(status: StatusCode) -> Self {
-        Self { status, headers: HeaderMap::with_capacity(HEADERS), body: Bytes::new() }
+        Self { status, headers: HeaderMap::with_capacity(HEADERS), body: Bytes::new(), stream: None }
     }
 
     pub fn json(status: StatusCode, value: &impl Serialize) -> Self {
@@ -68,7 +71,7 @@ impl Reply {
         self.with(RETRY_AFTER, &seconds.max(1).to_string())
     }
 
-    fn with(mut self, name: HeaderName, value: &str) -> Self {
+    pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
         }
@@ -84,7 +87,8 @@ pub trait Answer: Send {
     /// The answer carries an `ETag`.
     const TAGGED: bool = false;
 
-    /// Media type and schema of the body, `None` for an answer without one.
+    /// Media type and schema of the body, `None` for an answer without one. One that has several says so in
+    /// [`Answer::describe`].
     fn schema(generator: &mut SchemaGenerator) -> Option<(&'static str, Schema)>;
     fn into_reply(self) -> Reply;
 

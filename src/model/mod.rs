@@ -7,6 +7,7 @@ pub mod device;
 pub mod enrollment;
 pub mod gdpr;
 pub mod group;
+pub mod hex;
 pub mod link;
 pub mod mail;
 pub mod mfa;

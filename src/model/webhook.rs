@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::named_values;
 use super::sealed::Sealed;
 use crate::clock::Time;
-use crate::ids::{DeliveryId, OrganizationId, WebhookId};
+use crate::ids::{DeliveryId, OrganizationId, UserId, WebhookId};
 
 /// Where an organization's events are sent to.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +97,9 @@ pub struct Delivery {
     pub event: EventName,
     /// What is sent, byte for byte the same on every attempt.
     pub body: String,
+    /// Whom it is about: erasing them takes it away, or their names out of it.
+    #[serde(default)]
+    pub person: Option<UserId>,
     pub created_at: Time,
     pub state: DeliveryState,
     /// From when its attempts are counted: when it was made, or last sent again by a person.

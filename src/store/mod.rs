@@ -19,6 +19,7 @@ mod migrate;
 pub mod organizations;
 pub mod outbox;
 pub mod outgoing_mail;
+pub mod persons;
 pub mod policies;
 pub mod recent;
 pub mod resolution;
@@ -77,11 +78,7 @@ impl Store {
     /// # Errors
     /// What is wrong with the file and what to do; the file is then as it was.
     pub fn open(path: &Path, config: &StoreConfig, ids: Arc<Ids>, now: Time) -> Result<Self, StoreError> {
-        let options = Options {
-            cache_bytes: usize::try_from(config.cache).unwrap_or(usize::MAX),
-            verify_up_to_bytes: config.verify_at_start,
-        };
-        let engine = Engine::open(path, options, migrate::accept)?;
+        let engine = Engine::open(path, options(config), migrate::accept)?;
         let space = space_watch(path, config.min_free);
         Self::start(engine, ids, now, space)
     }
@@ -99,7 +96,9 @@ impl Store {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (failing, failed) = watch::channel(false);
         let addresses = Addresses::default();
-        let writer = Writer { engine: engine.clone(), memory: memory.clone(), ids, addresses, jobs: queue, space };
+        let person_keys = persons::Keys::default();
+        let (shared, known) = (engine.clone(), memory.clone());
+        let writer = Writer { engine: shared, memory: known, ids, addresses, person_keys, jobs: queue, space };
         let keep = engine.clone();
         let writer = std::thread::Builder::new().name("zero-writer".into()).spawn(move || {
             if writer.run().is_err() {
@@ -115,6 +114,11 @@ impl Store {
     /// What is committed now. Keep it short: while it lives, no page it sees is used again.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         Ok(self.engine.snapshot()?)
+    }
+
+    /// For what reads on after the request that asked for it.
+    pub fn reader(&self) -> Reader {
+        Reader(self.engine.clone())
     }
 
     pub fn memory(&self) -> &Arc<Memory> {
@@ -206,6 +210,38 @@ impl Store {
         {
             tracing::error!(%error, "the database could not be closed in order");
         }
+    }
+}
+
+fn options(config: &StoreConfig) -> Options {
+    Options {
+        cache_bytes: usize::try_from(config.cache).unwrap_or(usize::MAX),
+        verify_up_to_bytes: config.verify_at_start,
+    }
+}
+
+/// Reads from a data file that nobody has open, and writes nothing.
+pub fn look<T>(
+    path: &Path,
+    config: &StoreConfig,
+    read: impl FnOnce(&Snapshot) -> Result<T, Error>,
+) -> Result<T, StoreError> {
+    let mut outcome = None;
+    engine::look(path, options(config), |snapshot| {
+        migrate::accept(snapshot)?;
+        outcome = Some(read(snapshot));
+        Ok(())
+    })?;
+    Ok(outcome.ok_or_else(|| Error::Internal("the file was not looked at".into()))??)
+}
+
+/// Reads what is committed, one short snapshot after the other.
+#[derive(Clone)]
+pub struct Reader(Arc<Engine>);
+
+impl Reader {
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(self.0.snapshot()?)
     }
 }
 

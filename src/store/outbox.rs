@@ -8,8 +8,8 @@ use super::audit::{self, AuditEvent};
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{DELIVERIES, DUE_DELIVERIES, ENDED_DELIVERIES, KeyRange};
-use super::webhooks;
 use super::write::Tx;
+use super::{users, webhooks};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{DeliveryId, OrganizationId, UserId, WebhookId};
@@ -23,18 +23,28 @@ pub const MOST_PENDING: u64 = 10_000;
 /// Deliveries of one webhook that are kept once they have ended.
 pub const MOST_ENDED: u64 = 1_000;
 
-/// Tells the organization's webhooks of what the audit log is told, where it is an event of theirs.
-pub(super) fn publish(tx: &mut Tx, organization: OrganizationId, entry: &AuditEvent) -> Result<(), Error> {
+/// Tells the organization's webhooks of what the audit log is told, where it is an event of theirs; of a person whose
+/// data is not to be processed, nothing.
+pub(super) fn publish(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    entry: &AuditEvent,
+    person: Option<UserId>,
+) -> Result<(), Error> {
     let Some(event) = events::named(entry) else { return Ok(()) };
     let subscribers = tx.subscribers(organization, event);
     if subscribers.is_empty() {
+        return Ok(());
+    }
+    let about = person.map(|person| users::get(tx, organization, person)).transpose()?.flatten();
+    if about.is_some_and(|user| user.privacy.is_restricted()) {
         return Ok(());
     }
     let body = events::body(event, tx.now(), events::data(tx, organization, event, entry)?)?;
     for id in subscribers {
         // One that was deleted a moment ago has no rows, and gets none.
         if let Some(webhook) = webhooks::get(tx, organization, id)?.filter(|webhook| webhook.enabled)
-            && add(tx, organization, id, event, body.clone())?.is_none()
+            && add(tx, organization, id, event, body.clone(), person)?.is_none()
         {
             note_overflow(tx, organization, id, &webhook.url)?;
         }
@@ -46,7 +56,7 @@ pub(super) fn publish(tx: &mut Tx, organization: OrganizationId, entry: &AuditEv
 pub fn add_test(tx: &mut Tx, organization: OrganizationId, id: WebhookId) -> Result<Delivery, Error> {
     let data = events::of_webhook(id);
     let body = events::body(EventName::WebhookTest, tx.now(), data)?;
-    add(tx, organization, id, EventName::WebhookTest, body)?.ok_or_else(is_full)
+    add(tx, organization, id, EventName::WebhookTest, body, None)?.ok_or_else(is_full)
 }
 
 fn is_full() -> Error {
@@ -60,6 +70,7 @@ fn add(
     webhook: WebhookId,
     event: EventName,
     body: String,
+    person: Option<UserId>,
 ) -> Result<Option<Delivery>, Error> {
     let mut state = webhooks::state(tx, organization, webhook)?;
     if state.pending >= MOST_PENDING {
@@ -70,6 +81,7 @@ fn add(
         id: tx.new_id(),
         event,
         body,
+        person,
         created_at: now,
         state: DeliveryState::Pending,
         queued_at: now,
@@ -295,13 +307,12 @@ pub fn forget_ended(tx: &mut Tx, ended: &[(OrganizationId, WebhookId, DeliveryId
     Ok(())
 }
 
-/// Leaves nothing of the user in the outbox: what was sent of them is removed, what waits loses their name. Tells how
-/// many deliveries that were.
+/// Leaves nothing of the user in the outbox: what was sent of them is removed, what waits loses their name and those of
+/// their devices. Tells how many deliveries that were.
 pub fn erase_user(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<u64, Error> {
-    let needle = user.to_string();
     let mut found = Vec::new();
     DELIVERIES.scan(tx, KeyRange::prefix(&organization), Direction::Ascending, |(_, webhook, _), delivery| {
-        if delivery.body.contains(&needle) {
+        if delivery.person == Some(user) {
             found.push((webhook, delivery));
         }
         ControlFlow::Continue(())
@@ -309,7 +320,7 @@ pub fn erase_user(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Re
     let count = found.len() as u64;
     for (webhook, mut delivery) in found {
         if delivery.state == DeliveryState::Pending {
-            delivery.body = events::without_name(&delivery.body)?;
+            delivery.body = events::without_names(&delivery.body)?;
             tx.put(DELIVERIES, &(organization, webhook, delivery.id), &delivery)?;
         } else {
             forget(tx, organization, webhook, delivery.id)?;

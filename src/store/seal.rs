@@ -42,11 +42,17 @@ pub fn open(from: &impl Read, purpose: &[u8], owner: &[u8], sealed: Sealed) -> R
 }
 
 fn key(from: &impl Read, purpose: &[u8]) -> Result<aead::LessSafeKey, Error> {
+    let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, &derive(from, purpose)?)
+        .map_err(|_| Error::Internal("a sealing key has the wrong length".into()))?;
+    Ok(aead::LessSafeKey::new(key))
+}
+
+/// The key for one purpose, the same for the life of the appliance.
+pub(super) fn derive(from: &impl Read, purpose: &[u8]) -> Result<[u8; 32], Error> {
     let secret = SECRETS.get(from, &SECRET.into())?;
     let secret =
         secret.ok_or_else(|| Error::Internal("the secret that everything is sealed with is missing".into()))?;
-    let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), purpose);
-    let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key.as_ref())
-        .map_err(|_| Error::Internal("a sealing key has the wrong length".into()))?;
-    Ok(aead::LessSafeKey::new(key))
+    let mut key = [0; 32];
+    key.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), purpose).as_ref());
+    Ok(key)
 }

@@ -14,7 +14,7 @@ use crate::ids::{
     SessionId, UserId, WebhookId,
 };
 use crate::model::api_key::ApiKey;
-use crate::model::audit::AuditEntry;
+use crate::model::audit::{AuditEntry, Checkpoint};
 use crate::model::command::{Command, WipeIntent};
 use crate::model::device::Device;
 use crate::model::enrollment::EnrollmentToken;
@@ -30,7 +30,9 @@ use crate::model::user::User;
 use crate::model::webhook::{Delivery, Webhook, WebhookState};
 use crate::store::assignments::Assignee;
 use crate::store::audit::Head;
+use crate::store::audit::retention::Anchor;
 use crate::store::idempotency::Outcome;
+use crate::store::persons::Person;
 
 /// The appliance's own numbers, by name.
 pub const META: Table<String, u64> = Table::new("meta");
@@ -108,6 +110,11 @@ pub const ERASURES: Table<(OrganizationId, ErasureId), Erasure> = Table::new("er
 pub const LEAVING: Table<(OrganizationId, DeviceId), Time> = Table::new("leaving");
 pub const AUDIT: Table<(OrganizationId, u64), AuditEntry> = Table::new("audit");
 pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
+/// Where a log begins whose oldest entries are past their time.
+pub const AUDIT_ANCHORS: Table<OrganizationId, Anchor> = Table::new("audit_anchors");
+pub const AUDIT_CHECKPOINTS: Table<(OrganizationId, u64), Checkpoint> = Table::new("audit_checkpoints");
+/// What seals people's names in the log.
+pub const PERSONS: Table<(OrganizationId, UserId), Person> = Table::new("persons");
 pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
 /// Outcomes by the time at which they are forgotten, in Unix seconds.
 pub const OUTCOMES_BY_EXPIRY: Table<(u64, [u8; 32]), ()> = Table::new("outcomes_by_expiry");
@@ -162,6 +169,9 @@ pub const ALL: &[Described] = &[
     LEAVING.described(),
     AUDIT.described(),
     AUDIT_HEADS.described(),
+    AUDIT_ANCHORS.described(),
+    AUDIT_CHECKPOINTS.described(),
+    PERSONS.described(),
     OUTCOMES.described(),
     OUTCOMES_BY_EXPIRY.described(),
 ];

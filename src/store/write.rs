@@ -19,6 +19,7 @@ use super::engine::{Engine, EngineError, Read, Source, Transaction};
 use super::idempotency::Idempotency;
 use super::index::Judgement;
 use super::memory::{Effect, Memory};
+use super::persons::Keys;
 use super::tables::{Key, KeyRange, Table};
 use super::{audit, idempotency};
 use crate::clock::Time;
@@ -118,6 +119,7 @@ impl<T> Audited<T> {
 pub struct Tx<'a> {
     transaction: &'a mut Transaction,
     addresses: &'a mut Addresses,
+    person_keys: &'a mut Keys,
     ids: &'a Ids,
     memory: &'a Memory,
     stamp: &'a Stamp,
@@ -195,6 +197,11 @@ impl Tx<'_> {
     /// To be told of each change of the table of addresses.
     pub(super) fn addresses(&mut self) -> &mut Addresses {
         self.addresses
+    }
+
+    /// To be told of each change of the table of persons.
+    pub(super) fn person_keys(&mut self) -> &mut Keys {
+        self.person_keys
     }
 
     /// Removes the rows of `range`; tells how many there were.
@@ -284,6 +291,7 @@ pub(super) struct Writer {
     pub memory: Arc<Memory>,
     pub ids: Arc<Ids>,
     pub addresses: Addresses,
+    pub person_keys: Keys,
     pub jobs: mpsc::Receiver<Box<dyn Job>>,
     pub space: Box<dyn FnMut() -> bool + Send>,
 }
@@ -329,6 +337,7 @@ impl Writer {
                 let mut tx = Tx {
                     transaction: &mut transaction,
                     addresses: &mut self.addresses,
+                    person_keys: &mut self.person_keys,
                     ids: &self.ids,
                     memory: &self.memory,
                     stamp: &stamp,
@@ -354,6 +363,7 @@ impl Writer {
                         batch.remove(next).fail(error);
                         if has_written {
                             self.addresses.abort();
+                            self.person_keys.clear();
                             continue 'again;
                         }
                     }

@@ -23,6 +23,8 @@ const TIDY: Duration = Duration::from_secs(60);
 const MAIL: Duration = Duration::from_secs(1);
 /// How often old deliveries are looked for.
 const FORGET: Duration = Duration::from_secs(60 * 60);
+/// How often logs that have grown get a signed checkpoint, and let go of what is past its time.
+const AUDIT: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,10 @@ pub fn start(services: &Arc<Services>, heartbeat_flush: Duration, post: Arc<Post
     }));
     tasks.spawn(every(heartbeat_flush, services.clone(), |services| async move { services.write_heartbeats().await }));
     tasks.spawn(every(MAIL, services.clone(), |services| async move { services.deliver_mail().await }));
+    tasks.spawn(every(AUDIT, services.clone(), |services| async move {
+        services.checkpoint_logs().await?;
+        services.expire_audit_logs().await
+    }));
     tasks.spawn(every(PROBE, services.clone(), |services| async move {
         services.probe().await;
         Ok(())

@@ -1,6 +1,7 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
 mod api_keys;
+mod audit;
 mod contract;
 mod devices;
 mod effective_policies;

@@ -15,7 +15,7 @@ use crate::model::gdpr::{ErasedDevice, ErasedWipe, Erasure, Leaving};
 use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Stamp, Tx, Unaudited};
-use crate::store::{api_keys, enrollment_tokens, erasures, outbox};
+use crate::store::{api_keys, enrollment_tokens, erasures, outbox, persons};
 
 /// How long a device may take to fetch its wipe before it is unenrolled without its word.
 const PATIENCE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -147,6 +147,7 @@ fn forget_person(tx: &mut Tx, user: &User) -> Result<(), Error> {
     let keys = api_keys::made_by(tx, user.organization_id, user.id)?;
     let mut actors: HashSet<String> = keys.iter().map(|key| key.id.to_string()).collect();
     actors.insert(user.id.to_string());
+    persons::forget(tx, user.organization_id, user.id)?;
     outbox::erase_user(tx, user.organization_id, user.id)?;
     erasures::forget_names(tx, user.organization_id, user.id, &actors, pseudonym)
 }

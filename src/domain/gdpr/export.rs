@@ -20,6 +20,7 @@ use crate::model::link::Link;
 use crate::model::session::Session;
 use crate::store::audit::AuditEvent;
 use crate::store::audit::{self, Part};
+use crate::store::persons::Opener;
 use crate::store::write::Audited;
 use crate::store::{api_keys, commands, devices, enrollment_tokens, erasures, links, sessions};
 
@@ -95,7 +96,7 @@ impl Services {
         let tokens_and_sessions =
             tokens_and_sessions.chain(open.iter().flatten().map(|session| session.id.to_string()));
         let theirs = Theirs {
-            person: id.to_string(),
+            person: id,
             keys: keys.iter().map(|key| key.id.to_string()).collect(),
             things: tokens_and_sessions.collect(),
             devices: owned.iter().map(ToString::to_string).collect(),
@@ -144,7 +145,13 @@ impl Services {
             let last = audit::head(&snapshot, organization)?.seq;
             let part = Part { offset: 0, limit: ENTRIES };
             let (total, found) = audit::search(&snapshot, organization, (1, last), &[], matches, part)?;
-            Ok((total, found.into_iter().map(|entry| theirs.part_of(entry)).collect()))
+            let mut opener = Opener::new(&snapshot);
+            let parts = found.into_iter().map(|mut entry| {
+                entry.sealed.retain(|part| part.person == theirs.person);
+                opener.open(&mut entry)?;
+                Ok(theirs.part_of(entry))
+            });
+            Ok((total, parts.collect::<Result<Vec<_>, Error>>()?))
         });
         search.await.map_err(Error::internal)?
     }
@@ -152,7 +159,7 @@ impl Services {
 
 /// The ids under which a person appears in the audit log.
 struct Theirs {
-    person: String,
+    person: UserId,
     keys: HashSet<String>,
     /// Their sessions and enrolment tokens.
     things: HashSet<String>,
@@ -167,7 +174,7 @@ impl Theirs {
 
     /// The person, or a program that acts for them.
     fn is_person(&self, id: &str) -> bool {
-        id == self.person || self.keys.contains(id)
+        UserId::parse(id) == Some(self.person) || self.keys.contains(id)
     }
 
     /// The entry without what it tells of others: who else has acted and from where, whom the person has acted on, and
@@ -176,7 +183,7 @@ impl Theirs {
         let is_by_person = entry.actor.id.as_deref().is_some_and(|id| self.is_person(id));
         let is_whole = match &entry.resource {
             None => is_by_person,
-            Some(on) => on.id == self.person || is_by_person && self.has(&on.id),
+            Some(on) => UserId::parse(&on.id) == Some(self.person) || is_by_person && self.has(&on.id),
         };
         if !is_by_person {
             let id = entry.actor.id.filter(|id| self.devices.contains(id));

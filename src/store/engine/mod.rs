@@ -9,6 +9,7 @@ mod error;
 mod examine;
 #[cfg(test)]
 pub mod faults;
+mod look;
 mod meter;
 mod read;
 #[cfg(test)]
@@ -29,6 +30,7 @@ use crate::ids::fill_random;
 
 pub use error::{EngineError, OpenError};
 use error::{guarded, unopened};
+pub use look::look;
 pub use meter::Traffic;
 use meter::{Meter, Metered};
 pub use read::{Direction, Read, Snapshot, Source, Visit};

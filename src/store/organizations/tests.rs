@@ -19,7 +19,8 @@ use crate::model::role::{CustomRole, Permissions, RoleRef};
 use crate::model::samples::{NOW, new_command, new_device, new_organization, new_session, new_token, new_user};
 use crate::model::user::User;
 use crate::model::webhook::{DeliveryState, Webhook};
-use crate::store::audit::AuditEvent;
+use crate::store::audit::retention::Anchor;
+use crate::store::audit::{AuditEvent, checkpoints};
 use crate::store::engine::faults::Disk;
 use crate::store::engine::{Engine, Options};
 use crate::store::write::{Audited, Stamp};
@@ -177,7 +178,10 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
         webhooks::put(tx, webhook)?;
         let made = (id, root.id, device.id);
         devices::insert(tx, device)?;
-        Ok(Audited::new(made, AuditEvent::new("organization.create").of(id)))
+        checkpoints::make(tx, id)?;
+        tx.put(tables::AUDIT_ANCHORS, &id, &Anchor { seq: 0, hash: [0; 32] })?;
+        let event = AuditEvent::new("organization.create").of(id);
+        Ok(Audited::new(made, event.on("user", root.id, &root.name)))
     };
     let made = store.write(Stamp::system(NOW), fill).await.unwrap();
     store.memory().directory().api_key_by_hash(&[[seed; 16], [6; 16]].concat().try_into().unwrap()).unwrap().used(NOW);
@@ -217,7 +221,9 @@ async fn a_deleted_organization_leaves_nothing_in_any_table_nor_in_memory() {
         }
     }
     assert_eq!(after["audit"].len(), before["audit"].len() + 1, "the deletion itself is in the owner's log");
-    assert_eq!(after["audit_heads"].len(), before["audit_heads"].len());
+    for table in ["audit_heads", "audit_anchors", "audit_checkpoints"] {
+        assert_eq!(after[table].len(), before[table].len());
+    }
     tokio::time::timeout(std::time::Duration::from_secs(5), waiting.woken()).await.unwrap();
     {
         // Memory is what a fresh start would read.

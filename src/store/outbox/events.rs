@@ -60,8 +60,6 @@ pub(super) fn data(
     };
     let detail = |name: &str| entry.details.get(name).cloned().unwrap_or_default();
     if event == EventName::AuditAlert {
-        // A session is called by its user's name, which only an entry with the user's id may show: see `erase_user`.
-        let name = if kind == "session" { Value::Null } else { name };
         return Ok(json!({"action": entry.action, "resource_type": kind, "resource_id": id, "resource_name": name}));
     }
     Ok(match kind {
@@ -104,11 +102,11 @@ pub(super) fn body(event: EventName, timestamp: Time, data: Value) -> Result<Str
     serde_json::to_string(&Body { event, timestamp, data }).map_err(Error::internal)
 }
 
-/// The body of an event about a user, without the user's name.
-pub(super) fn without_name(body: &str) -> Result<String, Error> {
+/// The body of an event about a person or a device of theirs, without their names.
+pub(super) fn without_names(body: &str) -> Result<String, Error> {
     let mut body: Map<String, Value> = serde_json::from_str(body).map_err(Error::internal)?;
     if let Some(Value::Object(data)) = body.get_mut("data") {
-        for name in ["user_name", "resource_name"] {
+        for name in ["user_name", "device_name", "resource_name"] {
             if let Some(name) = data.get_mut(name) {
                 *name = Value::Null;
             }

@@ -1,21 +1,29 @@
 //! The audit log: per organization a sequence without gaps, each entry chained to the one before it by SHA-256.
 
+pub mod chain;
+pub mod checkpoints;
+pub mod retention;
+#[cfg(test)]
+mod tests;
+pub mod verify;
+
 use std::net::IpAddr;
 use std::ops::{Bound, ControlFlow};
 
 use memchr::memmem;
-use ring::digest;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::engine::{Direction, Read};
-use super::outbox;
-use super::tables::{AUDIT, AUDIT_HEADS, Key, KeyRange, ORGANIZATIONS};
+use super::tables::{API_KEYS, AUDIT, AUDIT_HEADS, DEVICES, ENROLLMENT_TOKENS, Key, KeyRange, ORGANIZATIONS, Table};
 use super::write::Tx;
+use super::{outbox, persons};
 use crate::clock::Time;
 use crate::error::Error;
-use crate::ids::OrganizationId;
+use crate::ids::{ApiKeyId, DeviceId, EnrollmentTokenId, OrganizationId, UserId};
 use crate::model::audit::{Actor, AuditEntry, AuditResult, Resource};
+use crate::model::hex::Hex;
 
 /// The newest entry of an organization's log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,9 +40,14 @@ pub struct AuditEvent {
     organization_id: Option<OrganizationId>,
     actor: Option<Actor>,
     pub(super) resource: Option<Resource>,
+    person: Option<UserId>,
     pub(super) details: Map<String, Value>,
     pub(super) result: AuditResult,
 }
+
+/// Details that name a person, where the entry is about one.
+const PERSONAL: &[&str] =
+    &["resource.name", "details.email", "details.name", "details.device_name", "details.tags", "details.reason"];
 
 impl AuditEvent {
     pub fn new(action: &'static str) -> Self {
@@ -43,6 +56,7 @@ impl AuditEvent {
             organization_id: None,
             actor: None,
             resource: None,
+            person: None,
             details: Map::new(),
             result: AuditResult::Success,
         }
@@ -69,6 +83,13 @@ impl AuditEvent {
         self
     }
 
+    /// Whom the resource's name and the details name, when the resource is not that user itself: the owner of a device
+    /// or of a session, say.
+    pub fn about(mut self, person: impl Into<Option<UserId>>) -> Self {
+        self.person = person.into();
+        self
+    }
+
     pub fn detail(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.details.insert(name.into(), value.into());
         self
@@ -91,16 +112,30 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     if !ORGANIZATIONS.contains(tx, &organization_id)? {
         return Err(Error::unauthenticated());
     }
-    outbox::publish(tx, organization_id, &event)?;
-    let head = tx.get(AUDIT_HEADS, &organization_id)?.unwrap_or_default();
     let stamp = tx.stamp().clone();
+    let actor = event.actor.clone().unwrap_or(stamp.actor);
+    let actor_home = stamp.organization_id.unwrap_or(organization_id);
+    let actor_person = match &actor.id {
+        Some(id) => person_behind(tx, actor_home, actor.kind.as_str(), id)?,
+        None => None,
+    };
+    let person = match (event.person, &event.resource) {
+        (Some(person), _) => Some(person),
+        // Who signs in, out, or ends a session is whose it is; elsewhere the event says whom it is about.
+        (None, Some(resource)) if resource.kind == "session" => actor_person,
+        (None, Some(resource)) => person_behind(tx, organization_id, &resource.kind, &resource.id)?,
+        (None, None) => None,
+    };
+    // Which may add an entry of its own.
+    outbox::publish(tx, organization_id, &event, person)?;
+    let head = tx.get(AUDIT_HEADS, &organization_id)?.unwrap_or_default();
     let mut entry = AuditEntry {
         id: tx.new_id(),
         seq: head.seq + 1,
         // The log is in order of time even when the machine's clock is set back.
         timestamp: stamp.now.max(head.timestamp),
         organization_id,
-        actor: event.actor.unwrap_or(stamp.actor),
+        actor,
         action: event.action.into(),
         resource: event.resource,
         details: event.details,
@@ -108,29 +143,53 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
         request_id: stamp.request_id,
         result: event.result,
         hash: String::new(),
+        sealed: Vec::new(),
     };
-    let hash = chain(&head.hash, &entry)?;
-    entry.hash = hex(&hash);
+    match (actor_person, person) {
+        (Some(actor), Some(person)) if actor == person => {
+            persons::seal_names(tx, &mut entry, person, &[&["actor.name"], PERSONAL].concat())?;
+        }
+        (actor, person) => {
+            if let Some(actor) = actor {
+                persons::seal_names(tx, &mut entry, actor, &["actor.name"])?;
+            }
+            if let Some(person) = person {
+                persons::seal_names(tx, &mut entry, person, PERSONAL)?;
+            }
+        }
+    }
+    let hash = chain::hash(&head.hash, &entry)?;
+    entry.hash = chain::hex(&hash);
     tx.put(AUDIT, &(organization_id, entry.seq), &entry)?;
     tx.put(AUDIT_HEADS, &organization_id, &Head { seq: entry.seq, hash, timestamp: entry.timestamp })
 }
 
-/// SHA-256 over the hash before and the entry as JSON with an empty `hash`.
-fn chain(before: &[u8; 32], entry: &AuditEntry) -> Result<[u8; 32], Error> {
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(before);
-    context.update(&serde_json::to_vec(entry).map_err(Error::internal)?);
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    Ok(hash)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// Whom the name of a thing is likely to name: the user themself, the owner of a device or of what devices enrol with,
+/// the maker of a key. Of what is deleted in the same transaction the event says it: [`AuditEvent::about`].
+fn person_behind(tx: &Tx, organization: OrganizationId, kind: &str, id: &str) -> Result<Option<UserId>, Error> {
+    #[derive(Deserialize)]
+    struct Owned {
+        #[serde(alias = "created_by")]
+        user_id: Option<UserId>,
+    }
+    fn owner<K: Key, V>(tx: &Tx, table: &Table<K, V>, key: Option<K>) -> Result<Option<UserId>, Error>
+    where
+        V: Serialize + DeserializeOwned,
+    {
+        let Some(key) = key else { return Ok(None) };
+        let owned = Read::get(tx, table.name, &key.bytes(), |row| table.decode::<Owned>(row))?;
+        Ok(owned.transpose()?.and_then(|owned| owned.user_id))
+    }
+    match kind {
+        "user" => Ok(UserId::parse(id)),
+        "device" => owner(tx, &DEVICES, DeviceId::parse(id).map(|id| (organization, id))),
+        "api_key" => owner(tx, &API_KEYS, ApiKeyId::parse(id).map(|id| (organization, id))),
+        "enrollment_token" => {
+            let token = EnrollmentTokenId::parse(id).map(|id| ENROLLMENT_TOKENS.get(tx, &(organization, id)));
+            Ok(token.transpose()?.flatten().and_then(|token| token.user_id))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn first_organization(from: &impl Read) -> Result<Option<OrganizationId>, Error> {
@@ -144,6 +203,16 @@ fn first_organization(from: &impl Read) -> Result<Option<OrganizationId>, Error>
 
 pub fn head(from: &impl Read, organization: OrganizationId) -> Result<Head, Error> {
     Ok(AUDIT_HEADS.get(from, &organization)?.unwrap_or_default())
+}
+
+/// The hash of an entry, or of the last one that was let go; `None` for one that is not there.
+pub fn hash_of(from: &impl Read, organization: OrganizationId, seq: u64) -> Result<Option<chain::Hash>, Error> {
+    let anchor = retention::anchor(from, organization)?;
+    if seq == anchor.seq {
+        return Ok(Some(anchor.hash));
+    }
+    let entry = AUDIT.get(from, &(organization, seq))?;
+    Ok(entry.and_then(|entry| Hex::parse(&entry.hash)).and_then(|hash| hash.0.try_into().ok()))
 }
 
 /// Visits entries `first..=last` by sequence number, newest first, until `visit` breaks.
@@ -230,6 +299,32 @@ pub fn search(
     }
     let found = wanted.iter().map(|key| AUDIT.get(from, key));
     Ok((total, found.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect()))
+}
+
+/// Visits those of the entries `first..=last` that match, with their stored length in bytes, oldest first, until `visit`
+/// breaks; tells how far it came. See [`search`] for `words`.
+pub fn oldest_first(
+    from: &impl Read,
+    organization: OrganizationId,
+    (first, last): (u64, u64),
+    words: &[&str],
+    matches: impl Fn(&Glance<'_>) -> bool,
+    mut visit: impl FnMut(AuditEntry, usize) -> Result<ControlFlow<()>, Error>,
+) -> Result<u64, Error> {
+    let finders: Vec<_> = words.iter().map(|word| memmem::Finder::new(word.as_bytes())).collect();
+    let mut seen = last;
+    let range = KeyRange::between(&(organization, first), &(organization, last));
+    AUDIT.scan_stored(from, range, Direction::Ascending, |(_, seq), row| {
+        if finders.iter().any(|finder| finder.find(row).is_none()) || !matches(&AUDIT.decode(row)?) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        let next = visit(AUDIT.decode(row)?, row.len())?;
+        if next.is_break() {
+            seen = seq;
+        }
+        Ok(next)
+    })?;
+    Ok(seen)
 }
 
 /// The smallest sequence number whose entry is not before `accept` says so; entries are in order of time.

@@ -1,3 +1,7 @@
+mod checkpoints;
+mod export;
+mod formats;
+
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -8,17 +12,26 @@ use super::paging::{first, page_of, size, window};
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::audit::AuditFilter;
-use crate::domain::authz::Permission::AuditView;
+use crate::domain::authz::Permission::{AuditExport, AuditView};
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::http::extract::Query;
 use crate::http::respond::{Json, Page};
 use crate::http::route::{Access, RateClass, Route};
-use crate::ids::{AuditId, OrganizationId, RequestId};
-use crate::model::audit::{Actor, ActorType, AuditEntry, AuditResult};
+use crate::ids::{AuditId, OrganizationId, RequestId, UserId};
+use crate::model::audit::{Actor, ActorType, AuditEntry, AuditResult, SealedNames};
+use crate::model::hex::Hex;
 
 pub fn routes() -> Vec<Route> {
-    vec![Route::get("/audit-logs", Access::needs(AuditView), RateClass::Standard, list)]
+    let view = Access::needs(AuditView);
+    vec![
+        Route::get("/audit-logs", view, RateClass::Standard, list),
+        Route::get("/audit-logs/verify", view, RateClass::Standard, checkpoints::verify),
+        Route::get("/audit-logs/export", Access::needs(AuditExport), RateClass::Standard, export::export),
+        Route::get("/audit-logs/checkpoints", view, RateClass::Standard, checkpoints::list),
+        Route::post("/audit-logs/checkpoints", Access::needs(AuditExport), RateClass::Standard, checkpoints::make),
+        Route::get("/audit-logs/checkpoints/key", view, RateClass::Standard, checkpoints::key),
+    ]
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -62,6 +75,20 @@ pub(super) struct EntryView {
     result: AuditResult,
     /// SHA-256 over the hash before it and this entry.
     hash: String,
+    /// What of it names people, and what shows that these names are those in the chain.
+    sealed: Vec<SealedView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct SealedView {
+    person: UserId,
+    /// Where in the entry the names stand; `[erased]` once the person's key is destroyed.
+    fields: Vec<String>,
+    /// SHA-256 over the salt and the JSON array of the fields' values: this is what the entry's hash has of them.
+    digest: Hex,
+    /// There while the names are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salt: Option<Hex>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -86,6 +113,12 @@ impl From<Actor> for ActorView {
     }
 }
 
+impl From<SealedNames> for SealedView {
+    fn from(SealedNames { person, fields, digest, salt, .. }: SealedNames) -> Self {
+        Self { person, fields, digest, salt }
+    }
+}
+
 impl From<AuditEntry> for EntryView {
     fn from(entry: AuditEntry) -> Self {
         let resource = entry.resource.map(|r| ResourceView { kind: r.kind, id: r.id, name: r.name });
@@ -102,6 +135,7 @@ impl From<AuditEntry> for EntryView {
             request_id: entry.request_id,
             result: entry.result,
             hash: entry.hash,
+            sealed: entry.sealed.into_iter().map(Into::into).collect(),
         }
     }
 }

@@ -1,5 +1,10 @@
 //! Reading the audit log.
 
+pub mod checkpoints;
+pub mod export;
+pub mod offline;
+pub mod proof;
+
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 
@@ -7,8 +12,11 @@ use super::Services;
 use super::op::Op;
 use crate::clock::Time;
 use crate::error::Error;
+use crate::ids::OrganizationId;
 use crate::model::audit::{AuditEntry, AuditResult};
-use crate::store::audit::{self, Glance, Part};
+use crate::store::audit::{self, Glance, Part, retention};
+use crate::store::engine::Read;
+use crate::store::persons::Opener;
 
 #[derive(Clone, Debug, Default)]
 pub struct AuditFilter {
@@ -54,6 +62,27 @@ impl AuditFilter {
     }
 }
 
+impl AuditFilter {
+    /// The entries between its times, by sequence number; crossed when there are none.
+    fn span(&self, from: &impl Read, organization: OrganizationId) -> Result<(u64, u64), Error> {
+        let begin = retention::anchor(from, organization)?.seq + 1;
+        let first = match self.from {
+            Some(time) => audit::first_where(from, organization, |entry| entry.timestamp >= time)?,
+            None => begin,
+        };
+        let last = match self.to {
+            Some(time) => audit::first_where(from, organization, |entry| entry.timestamp >= time)? - 1,
+            None => audit::head(from, organization)?.seq,
+        };
+        Ok((first.max(begin), last))
+    }
+}
+
+fn open_all(from: &impl Read, entries: &mut [AuditEntry]) -> Result<(), Error> {
+    let mut opener = Opener::new(from);
+    entries.iter_mut().try_for_each(|entry| opener.open(entry))
+}
+
 impl Services {
     /// Newest first: how many entries match, and those from `offset` on.
     pub async fn audit_log(
@@ -73,14 +102,7 @@ impl Services {
         let search = tokio::task::spawn_blocking(move || {
             // Kept to the end, also when nobody waits for the answer any more.
             let _turn = turn;
-            let first = match filter.from {
-                Some(from) => audit::first_where(&snapshot, organization, |entry| entry.timestamp >= from)?,
-                None => 1,
-            };
-            let last = match filter.to {
-                Some(to) => audit::first_where(&snapshot, organization, |entry| entry.timestamp >= to)? - 1,
-                None => audit::head(&snapshot, organization)?.seq,
-            };
+            let (first, last) = filter.span(&snapshot, organization)?;
             let mut entries = Vec::new();
             if filter.is_by_time_only() {
                 let total = (last + 1).saturating_sub(first);
@@ -90,10 +112,14 @@ impl Services {
                         if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
                     })?;
                 }
+                open_all(&snapshot, &mut entries)?;
                 return Ok((total, entries));
             }
             let (words, part) = (filter.words(), Part { offset, limit });
-            audit::search(&snapshot, organization, (first, last), &words, |entry| filter.matches(entry), part)
+            let matches = |entry: &Glance<'_>| filter.matches(entry);
+            let (total, mut found) = audit::search(&snapshot, organization, (first, last), &words, matches, part)?;
+            open_all(&snapshot, &mut found)?;
+            Ok((total, found))
         });
         search.await.map_err(Error::internal)?
     }
@@ -120,6 +146,7 @@ mod tests {
             request_id: None,
             result,
             hash: String::new(),
+            sealed: Vec::new(),
         }
     }
 
