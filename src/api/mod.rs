@@ -8,6 +8,7 @@ mod commands;
 mod devices;
 mod effective_policy;
 mod enrollment_tokens;
+mod events;
 mod gdpr;
 mod groups;
 mod health;
@@ -43,6 +44,7 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        events::routes(),
         gdpr::routes(),
         groups::routes(),
         roles::routes(),

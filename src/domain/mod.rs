@@ -15,6 +15,7 @@ pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod events;
 pub mod gdpr;
 pub mod groups;
 pub mod links;
@@ -28,6 +29,7 @@ pub mod organizations;
 mod passwords;
 pub mod policies;
 pub mod preview;
+mod principals;
 pub mod recovery;
 mod resets;
 pub mod roles;
@@ -91,6 +93,7 @@ pub struct Services {
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
+    streams: events::Streams,
 }
 
 impl Services {
@@ -127,6 +130,7 @@ impl Services {
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
+            streams: events::Streams::default(),
         }
     }
 

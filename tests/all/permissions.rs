@@ -35,6 +35,7 @@ GET    /health                                anyone                  ok   ok   
 GET    /openapi.json                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /events                                devices.view/own        ok   ok   ok   ok   own  403  ok   403  401
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
