@@ -3,6 +3,7 @@
 mod api_keys;
 mod audit;
 mod contract;
+mod dashboard;
 mod devices;
 mod effective_policies;
 mod failures;

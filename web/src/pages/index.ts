@@ -17,11 +17,16 @@ const pages: PageOf[] = [
   { path: /^\/enroll$/, load: () => import("./Enroll.svelte") },
 ];
 
-/** The page of a path, with the id in it. */
-export function pageFor(path: string): { load: Load; id: string } | undefined {
+interface Opened {
+  Page: Awaited<ReturnType<Load>>["default"];
+  id: string;
+}
+
+/** Loads the page of a path; its component comes together with the id that it is for. */
+export function openPage(path: string): Promise<Opened> | undefined {
   for (const page of pages) {
     const match = page.path.exec(path);
-    if (match) return { load: page.load, id: match[1] ?? "" };
+    if (match) return page.load().then(({ default: Page }) => ({ Page, id: match[1] ?? "" }));
   }
   return undefined;
 }
