@@ -36,6 +36,11 @@ GET    /openapi.json                          anyone                  ok   ok   
 GET    /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
+GET    /system/ca                             anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.pem                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
