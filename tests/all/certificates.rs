@@ -23,9 +23,15 @@ pub async fn until(server: &Server, admin: &str, what: impl Fn(&Value) -> bool) 
         if what(&tls) {
             return tls;
         }
-        assert!(started.elapsed() < Duration::from_secs(40), "{tls}\n{}", server.log());
+        assert!(started.elapsed() < Duration::from_secs(40), "{tls}\n{}", notable(server));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// The log without the requests.
+fn notable(server: &Server) -> String {
+    let log = server.log();
+    log.lines().filter(|line| !line.contains("\"request\"")).collect::<Vec<_>>().join("\n")
 }
 
 struct Files {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -124,6 +124,7 @@ impl Acme {
     }
 
     async fn attempt(&self, tls: &ServerTls, now: Time) -> Result<(), String> {
+        let started = Instant::now();
         let identifiers: Vec<_> = self.wanted.dns().map(|name| Identifier::Dns(name.into())).collect();
         let account = self.account().await?;
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await.map_err(in_words)?;
@@ -142,6 +143,8 @@ impl Acme {
         order.finalize_csr(&csr).await.map_err(in_words)?;
         let chain = order.poll_certificate(&polling).await.map_err(in_words)?;
         let pem = format!("{}{chain}", key.serialize_pem());
+        // It may have begun this second.
+        let now = now.plus(started.elapsed() + Duration::from_secs(1));
         let wrong = |reason| format!("{} has issued a certificate that is of no use: {reason}", self.server);
         let named = Named::check(&pem, &pem, Chain::AsIssued, now).map_err(wrong)?;
         named.covers(&self.wanted).map_err(wrong)?;
