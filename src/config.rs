@@ -24,6 +24,7 @@ mod secret;
 mod smtp;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use host::Host;
 pub use layers::Flags;
@@ -31,6 +32,7 @@ pub use mistake::{Mistake, Mistakes, Source};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
+pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
@@ -38,6 +40,7 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
@@ -252,7 +255,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -262,6 +265,8 @@ impl Config {
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
+
+        tls.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);
