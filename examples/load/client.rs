@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -87,23 +88,39 @@ impl Connection {
         Ok(self.exchange(call).await?.1)
     }
 
+    /// Reads an answer of any length and keeps none of it; tells its bytes.
+    pub async fn drain(&mut self, call: Call) -> Fallible<usize> {
+        let what = format!("{} {}", call.method, call.uri);
+        let response = self.request(call).await?;
+        let status = response.status();
+        let (mut body, mut bytes) = (response.into_body(), 0);
+        while let Some(frame) = body.frame().await {
+            bytes += frame?.data_ref().map_or(0, Bytes::len);
+        }
+        if status.is_success() { Ok(bytes) } else { Err(format!("{what}: {status}").into()) }
+    }
+
     pub async fn exchange(&mut self, call: Call) -> Fallible<(HeaderMap, Bytes)> {
+        let what = format!("{} {}", call.method, call.uri);
+        let (head, body) = self.request(call).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        if !head.status.is_success() {
+            return Err(format!("{what}: {} {}", head.status, String::from_utf8_lossy(&body)).into());
+        }
+        Ok((head.headers, body))
+    }
+
+    async fn request(&mut self, call: Call) -> Fallible<Response<Incoming>> {
         let mut request = Request::new(Full::new(call.body.clone()));
-        *request.method_mut() = call.method.clone();
-        *request.uri_mut() = call.uri.clone();
+        *request.method_mut() = call.method;
+        *request.uri_mut() = call.uri;
         request.headers_mut().insert(HOST, self.host.clone());
         request.headers_mut().insert(AUTHORIZATION, call.authorization);
         if !call.body.is_empty() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         self.sender.ready().await?;
-        let (head, body) = self.sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        if !head.status.is_success() {
-            let text = String::from_utf8_lossy(&body);
-            return Err(format!("{} {}: {} {text}", call.method, call.uri, head.status).into());
-        }
-        Ok((head.headers, body))
+        Ok(self.sender.send_request(request).await?)
     }
 }
 
