@@ -5,6 +5,7 @@ mod audit;
 mod contract;
 mod devices;
 mod effective_policies;
+mod events;
 mod failures;
 mod gdpr;
 mod groups;
