@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
@@ -27,12 +28,14 @@ use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
+use crate::net::syslog::Syslog;
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
 use crate::net::tls::local_ca::LocalCa;
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
+mod syslog;
 mod webhooks;
 
 /// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
@@ -70,6 +73,7 @@ pub struct App {
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
+    collector: Option<Arc<Connect>>,
     clock: Arc<dyn Clock>,
     lock: File,
 }
@@ -107,6 +111,8 @@ impl App {
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let own_name = names.first().map(String::as_str);
+        let collector = Syslog::new(&config.syslog, own_name).map_err(failed)?.map(syslog::connect);
         let services = services.at(url.clone()).within(targets);
         let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
@@ -136,7 +142,7 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock })
+        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, collector, clock, lock })
     }
 
     pub fn started(&self) -> &Started {
@@ -154,8 +160,8 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush, post);
+        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, collector, clock, lock, .. } = self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(renew(ca.clone(), clock));
         let mut disk = services.store.failed();
         let stop = async {
