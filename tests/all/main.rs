@@ -24,5 +24,6 @@ mod roles;
 mod server;
 mod smtp_sink;
 mod structure;
+mod syslog;
 mod users;
 mod webhooks;
