@@ -15,6 +15,7 @@ use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
+use crate::domain::system::Edge;
 use crate::domain::webhooks::Post;
 use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
 use crate::error::Error;
@@ -30,16 +31,15 @@ use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::syslog::Syslog;
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
-use crate::net::tls::local_ca::LocalCa;
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
+mod certificates;
 mod syslog;
 mod webhooks;
 
-/// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
-const RENEWAL: Duration = Duration::from_secs(60 * 60);
+use certificates::Certificates;
 
 /// Everything the appliance knows, in its data directory.
 const DATA_FILE: &str = "zero.redb";
@@ -68,13 +68,12 @@ pub struct App {
     started: Started,
     services: Arc<Services>,
     dispatch: Arc<Dispatch>,
-    ca: Arc<LocalCa>,
+    certificates: Arc<Certificates>,
     listener: Listener,
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
-    clock: Arc<dyn Clock>,
     lock: File,
 }
 
@@ -98,27 +97,29 @@ impl App {
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
-        let names: Vec<String> = config.server.names.iter().map(ToString::to_string).collect();
-        let ca = Arc::new(LocalCa::open(&tls_dir, &names, clock.now()).map_err(failed)?);
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, clock.clone())?);
+        let ca = certificates.ca.clone();
         let device_ca = DeviceCa::open(&tls_dir, clock.now()).map_err(failed)?;
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
             failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
         })?;
-        let host = names.first().map_or("localhost", String::as_str);
+        let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
-        let own_name = names.first().map(String::as_str);
-        let collector = Syslog::new(&config.syslog, own_name).map_err(failed)?.map(syslog::connect);
-        let services = services.at(url.clone()).within(targets);
-        let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
+        let own_name = config.server.names.first().map(ToString::to_string);
+        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
+        let shown = certificates.clone();
+        let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
+        let services = services.at(url.clone()).within(targets).behind(edge);
+        let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
-        let own_names = ca.clone();
+        let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
             router: Router::new(api::routes()),
@@ -127,6 +128,7 @@ impl App {
             ids,
             trusted_proxies: config.server.trusted_proxies.clone(),
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
+            is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
             url,
@@ -142,7 +144,7 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, collector, clock, lock })
+        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock })
     }
 
     pub fn started(&self) -> &Started {
@@ -155,14 +157,21 @@ impl App {
         move || services.ailment().is_none()
     }
 
+    /// Looks at the certificates at once, instead of within a minute; for SIGHUP.
+    pub fn look_at_certificates(&self) -> impl Fn() + Send + Sync + 'static {
+        let certificates = self.certificates.clone();
+        move || certificates.look_now()
+    }
+
     /// Serves until `shutdown`, then lets requests under way finish and closes the data file.
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, collector, clock, lock, .. } = self;
+        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
+            self;
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
-        tasks.spawn(renew(ca.clone(), clock));
+        tasks.spawn(certificates.clone().keep());
         let mut disk = services.store.failed();
         let stop = async {
             tokio::select! {
@@ -180,7 +189,7 @@ impl App {
         let refuse = move |Refused { status, message, details }, peer: Peer| {
             refuse.refuse(status, message, details, peer.address)
         };
-        serve::run(listener, ca.tls(), answer, Arc::new(refuse), limits, stop).await;
+        serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if *disk.borrow() {
@@ -194,17 +203,6 @@ impl App {
         }
         drop(lock);
         Ok(())
-    }
-}
-
-async fn renew(ca: Arc<LocalCa>, clock: Arc<dyn Clock>) {
-    loop {
-        tokio::time::sleep(RENEWAL).await;
-        match ca.renew(clock.now()) {
-            Ok(true) => tracing::info!("the server certificate was made anew"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the server certificate could not be renewed: the old one serves on"),
-        }
     }
 }
 

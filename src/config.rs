@@ -25,6 +25,7 @@ mod smtp;
 mod syslog;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use host::Host;
 pub use layers::Flags;
@@ -33,6 +34,7 @@ pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
 pub use syslog::{HostPort, SyslogConfig};
+pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
@@ -40,6 +42,7 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
@@ -255,7 +258,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, audit, syslog, store, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -265,6 +268,8 @@ impl Config {
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
+
+        tls.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);

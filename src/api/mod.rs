@@ -21,6 +21,7 @@ mod qr;
 mod roles;
 mod setup;
 mod stats;
+mod system;
 mod user_import;
 mod users;
 mod webhooks;
@@ -45,6 +46,7 @@ pub fn routes() -> Vec<Route> {
         audit_logs::routes(),
         stats::routes(),
         events::routes(),
+        system::routes(),
         gdpr::routes(),
         groups::routes(),
         roles::routes(),

@@ -37,6 +37,7 @@ mod secrets;
 pub mod sessions;
 pub mod setup;
 pub mod stats;
+pub mod system;
 mod tokens;
 pub mod users;
 pub mod webhooks;
@@ -85,6 +86,7 @@ pub struct Services {
     challenges: Challenges,
     setup_code: SetupCode,
     mailer: Option<Mailer>,
+    edge: Option<system::Edge>,
     targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -124,6 +126,7 @@ impl Services {
             challenges: Challenges::default(),
             setup_code,
             mailer: None,
+            edge: None,
             targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
@@ -142,6 +145,11 @@ impl Services {
     /// Mails links, by way of `send`. Without it they are shown only.
     pub fn mailing(self, send: Box<mail::SendLetter>) -> Self {
         Self { mailer: Some(Mailer::new(send)), ..self }
+    }
+
+    /// Behind this edge, whose certificates clients see.
+    pub fn behind(self, edge: system::Edge) -> Self {
+        Self { edge: Some(edge), ..self }
     }
 
     /// On this network: where webhooks may lead.

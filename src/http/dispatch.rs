@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
@@ -34,6 +34,9 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// From the end of the body to the answer, at most: longer than the longest wait that a client may ask for.
 const WORK_TIME: Duration = Duration::from_secs(50);
 
+/// Half a year, for the one host: short enough that a change of mind is not for ever.
+const HSTS: &str = "max-age=15552000";
+
 pub struct Dispatch {
     pub services: Arc<Services>,
     pub router: Router,
@@ -43,6 +46,8 @@ pub struct Dispatch {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether a `Host` is one of the appliance's names or addresses.
     pub is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether browsers trust the certificate that they are shown for a `Host`.
+    pub is_publicly_trusted: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// What the wrapper learns on the way, for the log line and the headers.
@@ -85,6 +90,10 @@ impl Dispatch {
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
         let stream = reply.stream.take();
         let mut response = finish(reply, &parts.method, request_id, verdict, now);
+        // A browser lets nobody past a certificate that it does not trust once it has seen this: only where it does.
+        if (self.is_publicly_trusted)(host(&parts)) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        }
         // What is left of the body stands before the next request, so that there can be none on this connection; a
         // client that is not told would send it into the void (RFC 9112, section 9.3).
         if parts.version < Version::HTTP_2 && !is_spent(&mut body) {
@@ -181,8 +190,7 @@ impl Dispatch {
 
     /// A foreign `Host` is a page elsewhere that was talked into sending its visitors here (DNS rebinding).
     fn check_host(&self, parts: &http::request::Parts) -> Result<(), Failure> {
-        let header = || parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
-        let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or("");
+        let host = host(parts);
         if (self.is_own_name)(host) {
             return Ok(());
         }
@@ -219,6 +227,11 @@ impl Dispatch {
         }
         Ok(Some(idempotency))
     }
+}
+
+fn host(parts: &http::request::Parts) -> &str {
+    let header = || parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+    parts.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or("")
 }
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {

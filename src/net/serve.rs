@@ -27,7 +27,7 @@ use super::activity::{Activity, Answer, Verdict};
 use super::admission::{Admission, Occasionally};
 use super::listener::Listener;
 use super::refusal::Refusal;
-use super::tls::ServerTls;
+use super::tls::{ACME_TLS, ServerTls};
 use super::{Refuse, Refused, plain};
 
 /// The other end of a connection.
@@ -180,10 +180,11 @@ where
         };
         let Some(stream) = stream else { return Ok(()) };
         let activity = Activity::new(self.limits.idle, self.limits.unread);
-        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.http2(stream, peer, &activity, drained).await;
-        } else {
-            self.http1(stream, peer, &activity, drained).await;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => self.http2(stream, peer, &activity, drained).await,
+            // The handshake was the proof.
+            Some(ACME_TLS) => {}
+            _ => self.http1(stream, peer, &activity, drained).await,
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
+mod acme;
 mod api_keys;
 mod audit;
+mod certificates;
 mod contract;
 mod devices;
 mod effective_policies;
@@ -13,7 +15,9 @@ mod mail;
 mod mfa;
 mod names;
 mod organizations;
+mod pebble;
 mod permissions;
+mod pki;
 mod policies;
 mod preview;
 mod process;

@@ -37,6 +37,11 @@ GET    /setup                                 anyone                  ok   ok   
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /events                                devices.view/own        ok   ok   ok   ok   own  403  ok   403  401
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
+GET    /system/ca                             anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.pem                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok

@@ -67,6 +67,19 @@ pub(in crate::config) fn optional_path() -> Text<Option<PathBuf>> {
     }
 }
 
+/// An address on the web that nobody on the way can change.
+pub(in crate::config) fn https_url() -> Text<String> {
+    Text {
+        what: "an https URL, such as https://ca.example.com/acme/directory",
+        parse: |text| {
+            let url = url::Url::parse(text).ok()?;
+            (text.len() <= 2048 && url.scheme() == "https" && url.has_host() && url.username().is_empty())
+                .then(|| url.into())
+        },
+        show: String::clone,
+    }
+}
+
 /// A network, or one address as the network of itself alone.
 pub(in crate::config) fn network() -> Text<IpNet> {
     Text {

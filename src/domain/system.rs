@@ -1,0 +1,60 @@
+//! The appliance itself: how it shows who it is.
+
+use super::Services;
+use super::authz::Permission;
+use super::op::Op;
+use crate::clock::Time;
+use crate::error::Error;
+
+/// The appliance's own authority, which is no secret: people need it before they can trust anything else it says.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    pub pem: String,
+    pub der: Vec<u8>,
+    /// SHA-256, as browsers show it.
+    pub fingerprint: String,
+    pub not_after: Time,
+}
+
+/// What clients are shown, and what is wrong with it.
+#[derive(Clone, Debug)]
+pub struct ServerCertificate {
+    /// Where it is meant to come from, as the settings write it.
+    pub mode: &'static str,
+    pub shown: Option<CertificateFacts>,
+    /// Why there is no newer one.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CertificateFacts {
+    pub names: Vec<String>,
+    pub issuer: String,
+    /// SHA-256, as browsers show it.
+    pub fingerprint: String,
+    pub not_before: Time,
+    pub not_after: Time,
+    pub is_publicly_trusted: bool,
+}
+
+/// What the network's edge tells of itself.
+pub struct Edge {
+    pub trust: Trust,
+    pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
+}
+
+impl Services {
+    /// Where people reach the appliance, as `https://HOST:PORT`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn trust(&self) -> Result<&Trust, Error> {
+        self.edge.as_ref().map(|edge| &edge.trust).ok_or(Error::NotFound("certificate authority"))
+    }
+
+    pub fn server_certificate(&self, op: &Op) -> Result<ServerCertificate, Error> {
+        op.require(Permission::SystemAdmin)?;
+        self.edge.as_ref().map(|edge| (edge.certificate)()).ok_or(Error::NotFound("certificate"))
+    }
+}
