@@ -15,11 +15,12 @@ use crate::domain::Services;
 use crate::error::Error;
 use crate::ids::OrganizationId;
 use crate::model::audit::AuditEntry;
-use crate::store::Reader;
 use crate::store::audit::{self, AuditEvent, forwarded, retention};
+use crate::store::engine::Read;
 use crate::store::memory::Memory;
 use crate::store::persons::Opener;
 use crate::store::write::{Audited, Stamp, Unaudited};
+use crate::store::{Reader, users};
 
 pub use crate::store::audit::forwarded::Places;
 
@@ -131,7 +132,7 @@ fn next(reader: &Reader, memory: &Arc<Memory>, places: &Places, names: bool) -> 
         let mut opener = Opener::new(&snapshot);
         let mut size = 0;
         let visit = |mut entry: AuditEntry, length| {
-            if !is_about_restricted(memory, &entry) {
+            if !is_about_restricted(&snapshot, memory, &entry)? {
                 if names {
                     opener.open(&mut entry)?;
                 } else {
@@ -148,8 +149,14 @@ fn next(reader: &Reader, memory: &Arc<Memory>, places: &Places, names: bool) -> 
     Ok(next)
 }
 
-/// Whether the entry names, or would name, somebody whose data is not to be processed.
-fn is_about_restricted(memory: &Arc<Memory>, entry: &AuditEntry) -> bool {
-    let directory = memory.directory();
-    entry.sealed.iter().any(|part| directory.is_restricted(part.person))
+/// Whether the entry names, or would name, somebody whose data is not to be processed. The snapshot knows it of whoever is
+/// of this organization: memory may be a moment behind.
+fn is_about_restricted(from: &impl Read, memory: &Arc<Memory>, entry: &AuditEntry) -> Result<bool, Error> {
+    for part in &entry.sealed {
+        let user = users::get(from, entry.organization_id, part.person)?;
+        if user.is_some_and(|user| user.privacy.is_restricted()) || memory.directory().is_restricted(part.person) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
