@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
@@ -28,12 +29,14 @@ use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
+use crate::net::syslog::Syslog;
 use crate::net::tls::device_ca::{CsrError, DeviceCa};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
 mod certificates;
+mod syslog;
 mod webhooks;
 
 use certificates::Certificates;
@@ -70,6 +73,7 @@ pub struct App {
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
+    collector: Option<Arc<Connect>>,
     lock: File,
 }
 
@@ -106,6 +110,8 @@ impl App {
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let own_name = config.server.names.first().map(ToString::to_string);
+        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
         let shown = certificates.clone();
         let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
         let services = services.at(url.clone()).within(targets).behind(edge);
@@ -138,7 +144,7 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock })
+        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock })
     }
 
     pub fn started(&self) -> &Started {
@@ -162,8 +168,9 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush, post);
+        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
+            self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
         let mut disk = services.store.failed();
         let stop = async {

@@ -22,6 +22,7 @@ mod print;
 mod read;
 mod secret;
 mod smtp;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,6 +33,7 @@ pub use mistake::{Mistake, Mistakes, Source};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
+pub use syslog::{HostPort, SyslogConfig};
 pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
@@ -45,6 +47,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
     pub audit: AuditConfig,
+    pub syslog: SyslogConfig,
     pub store: StoreConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
@@ -255,7 +258,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -291,6 +294,8 @@ impl Config {
 
         visitor.section("audit");
         visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
+
+        syslog.visit(visitor);
 
         visitor.section("store");
         visitor.setting("cache_mib", mebibytes(1..=65_536), &mut store.cache);
