@@ -4,6 +4,7 @@ mod addresses;
 pub mod api_keys;
 pub mod assignments;
 pub mod audit;
+pub mod backup;
 pub mod commands;
 pub mod devices;
 pub mod engine;
