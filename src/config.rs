@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
 
+mod backup;
 mod host;
 mod kind;
 mod layers;
@@ -25,6 +26,7 @@ mod smtp;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
@@ -43,6 +45,7 @@ pub struct Config {
     pub devices: DevicesConfig,
     pub audit: AuditConfig,
     pub store: StoreConfig,
+    pub backup: BackupConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
@@ -252,7 +255,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
+        let Self { server, limits, auth, devices, audit, store, backup, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -293,6 +296,7 @@ impl Config {
         visitor.setting("verify_at_start_mib", mebibytes(0..=1_048_576), &mut store.verify_at_start);
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
+        backup.visit(visitor);
         smtp.visit(visitor);
 
         visitor.section("webhooks");

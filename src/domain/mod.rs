@@ -6,6 +6,7 @@ pub mod assignments;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+pub mod backups;
 pub mod bulk;
 mod challenges;
 pub mod checkin;
@@ -50,7 +51,9 @@ use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::organization::Tier;
 use crate::store::Store;
+use crate::store::ledger::Ledger;
 
+use backups::Backups;
 use challenges::Challenges;
 use lockout::Lockout;
 use mail::Mailer;
@@ -91,6 +94,8 @@ pub struct Services {
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
+    backups: Backups,
+    ledger: Ledger,
 }
 
 impl Services {
@@ -102,6 +107,7 @@ impl Services {
         issue_certificate: Box<IssueCertificate>,
     ) -> Self {
         let setup_code = SetupCode::new(clock.now());
+        let ledger = Ledger::new(backups::ledger_folders(&config));
         let nowhere = Surroundings {
             resolve: Box::new(|_| Box::pin(async { Err("there is no network".into()) })),
             is_own: Box::new(|_| false),
@@ -127,6 +133,8 @@ impl Services {
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
+            backups: Backups::default(),
+            ledger,
         }
     }
 
@@ -165,6 +173,7 @@ impl Services {
     /// From now on nobody waits for news: what is held open answers.
     pub fn drain(&self) {
         self.draining.send_replace(true);
+        self.backups.stop();
     }
 
     /// Why a write could not be committed; `None` when it could.

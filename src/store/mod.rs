@@ -14,6 +14,7 @@ pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod index;
+pub mod ledger;
 pub mod links;
 pub mod memory;
 mod migrate;

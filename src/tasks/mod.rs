@@ -1,5 +1,6 @@
 //! What goes on without a request. Each task is a loop around one step of `domain::maintenance`.
 
+mod backups;
 mod webhooks;
 
 use std::future::Future;
@@ -32,6 +33,7 @@ const PROBE: Duration = Duration::from_secs(5);
 pub fn start(services: &Arc<Services>, heartbeat_flush: Duration, post: Arc<Post>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn(webhooks::run(services.clone(), post));
+    tasks.spawn(backups::run(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));

@@ -65,7 +65,8 @@ fn attempt(
     let watched = Watch::new(BufWriter::with_capacity(BUFFER, file), guard.clone(), folder_of(partial));
     let (mut sealed, keys) = protection.seal(watched)?;
     let source = fill(&mut sealed)?;
-    let flushed = sealed.finish().and_then(|watched| watched.into_inner().into_inner().map_err(|error| error.into_error()));
+    let flushed =
+        sealed.finish().and_then(|watched| watched.into_inner().into_inner().map_err(|error| error.into_error()));
     let synced = flushed.and_then(|file| file.sync_all().map(|()| file));
     let file = synced.map_err(written)?;
     // So that what is proven is what the disk has.

@@ -155,9 +155,8 @@ fn rows(frame: &[u8]) -> Result<Rows<'_>, BackupError> {
     let mut rows = Vec::new();
     while !rest.is_empty() {
         let (lengths, after) = rest.split_at_checked(8).ok_or_else(malformed)?;
-        let length = |at: usize| {
-            u32::from_le_bytes([lengths[at], lengths[at + 1], lengths[at + 2], lengths[at + 3]]) as usize
-        };
+        let length =
+            |at: usize| u32::from_le_bytes([lengths[at], lengths[at + 1], lengths[at + 2], lengths[at + 3]]) as usize;
         let (key, after) = after.split_at_checked(length(0)).ok_or_else(malformed)?;
         let (value, after) = after.split_at_checked(length(4)).ok_or_else(malformed)?;
         rows.push((key, value));

@@ -13,17 +13,35 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+use super::engine::Read;
+use super::tables::META;
+use super::write::Tx;
+use crate::clock::Time;
 use crate::error::Error;
 
 pub use file::{Saved, copy, files_of, save};
 pub use load::{Restored, load, prove};
-pub use protect::{Keys, Protection, Recipient, open};
+pub use protect::{Keys, Protection, open};
 pub use write::{Guard, Watch, write};
 
 /// Name of the data file in a folder.
 pub const DATA_FILE: &str = "zero.redb";
 /// Folder of keys and certificates beside it.
 pub const TLS_FOLDER: &str = "tls";
+
+/// Name in [`META`] of the time of the newest proven backup.
+const LAST: &str = "last_proven_backup";
+
+/// Notes that a backup of that time was proven.
+pub fn note(tx: &mut Tx, created_at: Time) -> Result<(), Error> {
+    let last = last(tx)?.map_or(created_at, |last| last.max(created_at));
+    tx.put(META, &LAST.into(), &last.unix().unsigned_abs())
+}
+
+/// When the newest proven backup was made; `None` when there was never one.
+pub fn last(from: &impl Read) -> Result<Option<Time>, Error> {
+    Ok(META.get(from, &LAST.into())?.map(|seconds| Time::from_unix(seconds.cast_signed())))
+}
 
 /// Why there is no backup, or why one is not restored. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +56,9 @@ pub enum BackupError {
     NotABackup,
     #[error("the backup is damaged: {0}. Use another one; nothing of this one was restored")]
     Damaged(String),
-    #[error("the backup was made by a newer version of zero, in a format that this one does not know: use that version")]
+    #[error(
+        "the backup was made by a newer version of zero, in a format that this one does not know: use that version"
+    )]
     NewerFormat,
     #[error(
         "the backup was made by zero {version} (schema {schema}; this one reads up to {known}): use that version or a \

@@ -3,44 +3,19 @@
 use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 use std::iter;
-use std::str::FromStr;
 
 use age::secrecy::SecretString;
 use age::stream::StreamWriter;
 use age::{DecryptError, Decryptor, Encryptor, scrypt, x25519};
 
 use super::BackupError;
-use crate::config::Secret;
+use crate::config::{Recipient, Secret};
 
 /// 2^15 times 1 KiB is 32 MiB of memory for a moment: what a Raspberry Pi can spare.
 const WORK_FACTOR: u8 = 15;
 /// Of a file made elsewhere: 1 GiB.
 const MOST_WORK: u8 = 20;
 const BEGINNING: &[u8] = b"age-encryption.org/";
-
-/// Whoever has the secret key of this public one (`age1…`) can read a backup.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Recipient(x25519::Recipient);
-
-impl FromStr for Recipient {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for Recipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// How a backup is kept from being read by others.
 #[derive(Clone, Debug)]
@@ -84,10 +59,10 @@ impl Protection {
                 let encryptor = Encryptor::with_recipients(iter::once(&recipient as &dyn age::Recipient));
                 (encryptor, Keys::Passphrase(passphrase.clone()))
             }
-            Self::Recipient(Recipient(recipient)) => {
+            Self::Recipient(recipient) => {
                 let own = x25519::Identity::generate();
                 let own_recipient = own.to_public();
-                let both = [recipient as &dyn age::Recipient, &own_recipient];
+                let both = [recipient.key() as &dyn age::Recipient, &own_recipient];
                 (Encryptor::with_recipients(both.into_iter()), Keys::Identity(own))
             }
         };

@@ -141,9 +141,7 @@ impl Guard {
         }
         let free = rustix::fs::statvfs(folder).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize));
         match free {
-            Ok(free) if free < self.min_free => {
-                Err(BackupError::Full { path: folder.into(), min_free: self.min_free })
-            }
+            Ok(free) if free < self.min_free => Err(BackupError::Full { path: folder.into(), min_free: self.min_free }),
             _ => Ok(()),
         }
     }
