@@ -1,6 +1,6 @@
 //! Builds everything, starts it in order, and ends it in reverse. The only place that wires.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -33,15 +33,18 @@ use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
+mod backup;
+mod control;
+mod folder;
+mod restore;
 mod webhooks;
+
+pub use backup::{Salvaged, back_up, salvage};
+use folder::{DATA_FILE, lock};
+pub use restore::{Outcome, Wanted, restore};
 
 /// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
 const RENEWAL: Duration = Duration::from_secs(60 * 60);
-
-/// Everything the appliance knows, in its data directory.
-const DATA_FILE: &str = "zero.redb";
-/// Whoever works on the data holds it locked.
-const LOCK_FILE: &str = "zero.lock";
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,7 @@ pub struct App {
     post: Arc<Post>,
     clock: Arc<dyn Clock>,
     lock: File,
+    control: Option<tokio::net::UnixListener>,
 }
 
 impl App {
@@ -112,6 +116,14 @@ impl App {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
+        services.reconcile_ledger().map_err(failed)?;
+        let control = match control::listen(&data_dir) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::warn!(%error, "commands on this machine cannot reach the server: zero backup will not work");
+                None
+            }
+        };
         let own_names = ca.clone();
         let dispatch = Dispatch {
             services: services.clone(),
@@ -136,7 +148,7 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock })
+        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, control })
     }
 
     pub fn started(&self) -> &Started {
@@ -154,9 +166,12 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, .. } = self;
+        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, control, .. } = self;
         let mut tasks = tasks::start(&services, heartbeat_flush, post);
         tasks.spawn(renew(ca.clone(), clock));
+        if let Some(listener) = control {
+            tasks.spawn(control::serve(listener, services.clone()));
+        }
         let mut disk = services.store.failed();
         let stop = async {
             tokio::select! {
@@ -227,22 +242,6 @@ fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
     })
 }
 
-/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
-    let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
-            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
-            data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
-    }
-}
-
 /// The first organization and its administrator, for `zero init`.
 pub struct FirstAdmin {
     pub organization: String,
@@ -306,17 +305,13 @@ pub fn verify_audit(
     Ok(Examined { proofs, key: Some(Hex(key.to_vec()).to_string()) })
 }
 
-/// Makes sure that no server starts on the folder while it is read; makes no file there.
-fn lock_to_read(data_dir: &Path) -> Result<Option<File>, StartError> {
-    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(None) };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+fn lock_to_read(data_dir: &Path) -> Result<folder::Reading, StartError> {
+    folder::lock_to_read(data_dir)?.ok_or_else(|| {
+        failed(format_args!(
             "a zero is running on {}: stop it first, or ask it with GET /api/v1/audit-logs/verify",
             data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
-    }
+        ))
+    })
 }
 
 /// Works on the data of an appliance that is not running.

@@ -20,6 +20,7 @@ mod qr;
 mod roles;
 mod setup;
 mod stats;
+mod system;
 mod user_import;
 mod users;
 mod webhooks;
@@ -43,6 +44,7 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        system::routes(),
         gdpr::routes(),
         groups::routes(),
         roles::routes(),

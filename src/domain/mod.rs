@@ -31,6 +31,7 @@ pub mod policies;
 pub mod preview;
 pub mod recovery;
 mod resets;
+pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
@@ -159,6 +160,10 @@ impl Services {
 
     pub fn tier(&self, organization: OrganizationId) -> Tier {
         self.store.memory().directory().tier(organization)
+    }
+
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.server.data_dir
     }
 
     pub fn now(&self) -> Time {

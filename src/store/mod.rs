@@ -26,6 +26,7 @@ pub mod policies;
 pub mod recent;
 pub mod resolution;
 pub mod roles;
+pub mod salvage;
 pub mod seal;
 pub mod sessions;
 pub mod tables;
@@ -235,6 +236,11 @@ pub fn look<T>(
         Ok(())
     })?;
     Ok(outcome.ok_or_else(|| Error::Internal("the file was not looked at".into()))??)
+}
+
+/// Whether the data is of this version's schema.
+pub fn is_current(snapshot: &Snapshot) -> Result<bool, Error> {
+    Ok(migrate::version(snapshot)? == Some(migrate::SCHEMA_VERSION))
 }
 
 /// Reads what is committed, one short snapshot after the other.

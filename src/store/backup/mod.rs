@@ -89,6 +89,6 @@ impl From<super::engine::EngineError> for BackupError {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     move |source| BackupError::Io { action, path: path.into(), source }
 }
