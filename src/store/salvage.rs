@@ -15,6 +15,10 @@ use super::backup::{BackupError, failed};
 use super::engine::{self, Direction, Read};
 use super::tables;
 
+use value::Any;
+
+mod value;
+
 /// Parts of one table that are tried at most: around each damaged page the rest is tried from both sides.
 const PARTS: usize = 64;
 
@@ -147,7 +151,7 @@ fn put(
     out: &mut impl Write,
     salvaged: &mut Salvaged,
 ) -> std::io::Result<()> {
-    let understood: Option<Value> = rmp_serde::from_slice(value).ok();
+    let understood = rmp_serde::from_slice(value).ok().map(|Any(value)| value);
     let garbled = understood.is_none().then(|| hex(value));
     salvaged.garbled += u64::from(garbled.is_some());
     *salvaged.records.entry(table).or_default() += 1;

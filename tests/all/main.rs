@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod audit;
+mod backups;
 mod contract;
 mod devices;
 mod effective_policies;
