@@ -1,6 +1,6 @@
 //! Builds everything, starts it in order, and ends it in reverse. The only place that wires.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -35,16 +35,18 @@ use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
+mod backup;
 mod certificates;
+mod control;
+mod folder;
+mod restore;
 mod syslog;
 mod webhooks;
 
+pub use backup::{Salvaged, back_up, salvage};
 use certificates::Certificates;
-
-/// Everything the appliance knows, in its data directory.
-const DATA_FILE: &str = "zero.redb";
-/// Whoever works on the data holds it locked.
-const LOCK_FILE: &str = "zero.lock";
+use folder::{DATA_FILE, lock};
+pub use restore::{Outcome, Wanted, restore};
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +77,7 @@ pub struct App {
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
     lock: File,
+    control: Option<tokio::net::UnixListener>,
 }
 
 impl App {
@@ -119,6 +122,14 @@ impl App {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
+        services.reconcile_ledger().map_err(failed)?;
+        let control = match control::listen(&data_dir) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::warn!(%error, "commands on this machine cannot reach the server: zero backup will not work");
+                None
+            }
+        };
         let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
@@ -144,7 +155,19 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock })
+        Ok(Self {
+            started,
+            services,
+            dispatch,
+            certificates,
+            listener,
+            limits,
+            heartbeat_flush,
+            post,
+            collector,
+            lock,
+            control,
+        })
     }
 
     pub fn started(&self) -> &Started {
@@ -172,6 +195,9 @@ impl App {
             self;
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
+        if let Some(listener) = self.control {
+            tasks.spawn(control::serve(listener, services.clone()));
+        }
         let mut disk = services.store.failed();
         let stop = async {
             tokio::select! {
@@ -229,22 +255,6 @@ fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
         Err(CsrError::Failed(error)) => Err(Error::internal(error)),
         Err(error) => Err(Error::field("csr", error.to_string())),
     })
-}
-
-/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
-    let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
-            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
-            data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
-    }
 }
 
 /// The first organization and its administrator, for `zero init`.
@@ -310,17 +320,13 @@ pub fn verify_audit(
     Ok(Examined { proofs, key: Some(Hex(key.to_vec()).to_string()) })
 }
 
-/// Makes sure that no server starts on the folder while it is read; makes no file there.
-fn lock_to_read(data_dir: &Path) -> Result<Option<File>, StartError> {
-    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(None) };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+fn lock_to_read(data_dir: &Path) -> Result<folder::Reading, StartError> {
+    folder::lock_to_read(data_dir)?.ok_or_else(|| {
+        failed(format_args!(
             "a zero is running on {}: stop it first, or ask it with GET /api/v1/audit-logs/verify",
             data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
-    }
+        ))
+    })
 }
 
 /// Works on the data of an appliance that is not running.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
 
+mod backup;
 mod host;
 mod kind;
 mod layers;
@@ -27,6 +28,7 @@ mod syslog;
 mod tests;
 mod tls;
 
+pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
@@ -49,6 +51,7 @@ pub struct Config {
     pub audit: AuditConfig,
     pub syslog: SyslogConfig,
     pub store: StoreConfig,
+    pub backup: BackupConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
@@ -258,7 +261,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, syslog, store, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -303,6 +306,7 @@ impl Config {
         visitor.setting("verify_at_start_mib", mebibytes(0..=1_048_576), &mut store.verify_at_start);
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
+        backup.visit(visitor);
         smtp.visit(visitor);
 
         visitor.section("webhooks");

@@ -1,5 +1,6 @@
 //! What goes on without a request. Each task is a loop around one step of `domain::maintenance`.
 
+mod backups;
 mod syslog;
 mod webhooks;
 
@@ -42,6 +43,7 @@ pub fn start(
         tasks.spawn(syslog::run(services.clone(), connect));
     }
     tasks.spawn(webhooks::run(services.clone(), post));
+    tasks.spawn(backups::run(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));

@@ -3,6 +3,7 @@
 mod acme;
 mod api_keys;
 mod audit;
+mod backups;
 mod certificates;
 mod contract;
 mod dashboard;

@@ -27,6 +27,8 @@ mod export;
 
 pub use export::{Export, ExportedDevice};
 
+pub use erase::replay;
+
 use super::Services;
 use super::accounts::touch;
 use super::authz::Permission;
