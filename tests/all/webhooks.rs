@@ -250,8 +250,8 @@ async fn a_thousand_endpoints_all_dead_do_not_slow_the_api_down() {
     for number in 0..10 {
         found(&server, &root, &format!("Tenant{number}")).await;
         let admin = log_in(&server, &format!("admin@tenant{number}.example")).await;
-        let url = |hook: usize| format!("{}/{number}/{hook}", if hook % 2 == 0 { &hanging } else { &refusing });
-        let all = (0..100).map(|hook| {
+        let url = |hook: u32| format!("{}/{number}/{hook}", if hook.is_multiple_of(2) { &hanging } else { &refusing });
+        let all = (0..100_u32).map(|hook| {
             let (server, admin, url) = (&server, &admin, url(hook));
             async move { subscribe(server, admin, &url, &["device.enrolled"]).await }
         });
