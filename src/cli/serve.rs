@@ -52,8 +52,8 @@ pub(super) struct Serve {
 /// Threads for work that blocks: files and password hashing, both of which have tighter bounds of their own.
 const BLOCKING_THREADS: usize = 32;
 
-/// How often free memory is given back to the system.
-const TRIM: Duration = Duration::from_secs(60);
+/// How often memory that lies idle is looked for.
+const TRIM: Duration = Duration::from_secs(2);
 
 /// How long work that blocks may go on once everything else has ended.
 const LAST_WORK: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
 async fn trim_memory() -> Infallible {
     loop {
         tokio::time::sleep(TRIM).await;
-        // It takes milliseconds in a large heap; should the thread panic, the next one tries again.
+        // Should the thread panic, the next one tries again.
         let _ = tokio::task::spawn_blocking(process::trim_memory).await;
     }
 }

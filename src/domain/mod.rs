@@ -11,10 +11,12 @@ mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod compliance;
+pub mod device_certificates;
 pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod events;
 pub mod gdpr;
 pub mod groups;
 pub mod links;
@@ -28,6 +30,7 @@ pub mod organizations;
 mod passwords;
 pub mod policies;
 pub mod preview;
+mod principals;
 pub mod recovery;
 mod resets;
 pub mod roles;
@@ -49,6 +52,7 @@ use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::model::device::Certificate;
 use crate::model::organization::Tier;
 use crate::store::Store;
 
@@ -64,6 +68,7 @@ use webhooks::target::{Surroundings, Targets};
 pub struct DeviceCertificate {
     pub certificate_pem: String,
     pub ca_pem: String,
+    pub certificate: Certificate,
 }
 
 /// Issues certificates to devices; an error says what is wrong with the request.
@@ -93,6 +98,7 @@ pub struct Services {
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
+    streams: events::Streams,
 }
 
 impl Services {
@@ -130,6 +136,7 @@ impl Services {
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
+            streams: events::Streams::default(),
         }
     }
 

@@ -10,4 +10,5 @@ pub mod respond;
 pub mod route;
 pub mod router;
 pub mod schema;
+pub mod sse;
 pub mod stream;
