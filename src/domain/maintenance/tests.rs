@@ -320,9 +320,7 @@ async fn a_restricted_persons_device_becomes_offline_once_and_its_check_ins_leav
 #[tokio::test]
 async fn a_devices_certificate_ends_on_time_also_on_a_connection_that_stays_open() {
     let appliance = Appliance::set_up().await;
-    let token = appliance.log_in().await;
-    let csr = Some("first".into());
-    let enrolled = appliance.services.enroll(&appliance.by(&token), NewDevice { csr, ..laptop("SN-1") }).await.unwrap();
+    let enrolled = appliance.enroll("laptop").await;
     let (id, organization_id) = (enrolled.device.id, enrolled.device.organization_id);
     let shown = |csr: &str, made_at: Time| Presented {
         device_id: id,
@@ -334,11 +332,15 @@ async fn a_devices_certificate_ends_on_time_also_on_a_connection_that_stays_open
         let op = appliance.op(Principal::Anonymous);
         appliance.services.identify_certificate(&op, shown).await.is_ok()
     };
+    let renew = async |csr| {
+        let by = appliance.by(&enrolled.device_token);
+        appliance.services.renew_device_certificate(&by, id, csr).await.unwrap();
+    };
+    renew("first").await;
     appliance.clock.advance(364 * DAY);
     let renewed_at = appliance.clock.now();
     assert!(sign_in(shown("first", START)).await);
-    let by = appliance.by(&enrolled.device_token);
-    appliance.services.renew_device_certificate(&by, id, "second").await.unwrap();
+    renew("second").await;
     appliance.clock.advance(DAY);
     assert!(!sign_in(shown("first", START)).await, "past its end, though the new one has not been used");
     assert!(sign_in(shown("second", renewed_at)).await);
