@@ -1,5 +1,7 @@
 //! Signing in and out, and who is behind a token.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::challenges::Challenge;
@@ -166,6 +168,11 @@ impl Services {
             })
             .await?;
         Err(Error::Unauthenticated("invalid credentials".into()))
+    }
+
+    /// How long a refresh token is good for.
+    pub fn refresh_token_life(&self) -> Duration {
+        self.config.auth.refresh_token_life
     }
 
     /// Spends the refresh token for new tokens of the same session.

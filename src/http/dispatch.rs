@@ -13,13 +13,13 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
-use super::authn;
 use super::extract::Input;
 use super::limits::{Limits, Verdict};
 use super::peer::client_address;
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
+use super::{assets, authn};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
 use crate::domain::op::{Op, Presented, Principal};
@@ -141,6 +141,11 @@ impl Dispatch {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
+                if !is_api(parts.uri.path())
+                    && let Some(file) = assets::find(&parts.method, parts.uri.path(), &parts.headers)
+                {
+                    return Ok(file);
+                }
                 self.limit(RateClass::Standard, &Principal::Anonymous, peer, trail)?;
                 return Err(failure);
             }

@@ -1,6 +1,8 @@
 //! From an HTTP request to an operation and back. Knows no resource: those are declared in `api`.
 
+pub mod assets;
 pub mod authn;
+pub mod cookie;
 pub mod dispatch;
 pub mod extract;
 pub mod limits;

@@ -5,6 +5,7 @@ mod api_keys;
 mod audit;
 mod certificates;
 mod contract;
+mod dashboard;
 mod device_certificates;
 mod devices;
 mod effective_policies;
