@@ -13,6 +13,7 @@ use crate::config::{Config, Secret};
 use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
+use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
 use crate::domain::system::Edge;
@@ -24,13 +25,14 @@ use crate::http::limits::Limits;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
+use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::syslog::Syslog;
-use crate::net::tls::device_ca::{CsrError, DeviceCa};
+use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
@@ -100,9 +102,9 @@ impl App {
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, clock.clone())?);
+        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
         let ca = certificates.ca.clone();
-        let device_ca = DeviceCa::open(&tls_dir, clock.now()).map_err(failed)?;
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
             failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
@@ -209,7 +211,7 @@ impl App {
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address).await }
+            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {
@@ -251,10 +253,19 @@ fn postman(smtp: Smtp) -> Box<SendLetter> {
 
 fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
     Box::new(move |csr, device, organization, now| match ca.issue(csr, device, organization, now) {
-        Ok(issued) => Ok(DeviceCertificate { certificate_pem: issued.certificate_pem, ca_pem: issued.ca_pem }),
+        Ok(Issued { certificate_pem, ca_pem, serial, fingerprint, not_after }) => Ok(DeviceCertificate {
+            certificate_pem,
+            ca_pem,
+            certificate: Certificate { fingerprint, serial, expires_at: not_after },
+        }),
         Err(CsrError::Failed(error)) => Err(Error::internal(error)),
         Err(error) => Err(Error::field("csr", error.to_string())),
     })
+}
+
+fn presented(certificate: ClientCertificate) -> Presented {
+    let ClientCertificate { device, organization, fingerprint, not_after } = certificate;
+    Presented { device_id: device, organization_id: organization, fingerprint, expires_at: not_after }
 }
 
 /// The first organization and its administrator, for `zero init`.

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -39,6 +40,12 @@ impl Call {
     }
 }
 
+/// A certificate and its key, in PEM.
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
 pub struct Client {
     connector: TlsConnector,
     address: SocketAddr,
@@ -56,6 +63,57 @@ impl Client {
         let port = authority.rsplit(':').next().unwrap_or_default().parse()?;
         let host = HeaderValue::from_str(authority)?;
         Ok(Self { connector: Arc::new(tls).into(), address: ([127, 0, 0, 1], port).into(), host })
+    }
+
+    /// Full handshakes a second, on so many connections at a time that each end with theirs. A server that asks is shown
+    /// `identity`.
+    pub async fn handshakes(
+        &self,
+        ca: &Path,
+        identity: Option<&Identity>,
+        at_a_time: usize,
+        time: Duration,
+    ) -> Fallible<f64> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca)?)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots);
+        let mut tls = match identity {
+            None => tls.with_no_client_auth(),
+            Some(Identity { certificate, key }) => tls.with_client_auth_cert(
+                vec![CertificateDer::from_pem_slice(certificate.as_bytes())?],
+                PrivateKeyDer::from_pem_slice(key.as_bytes())?,
+            )?,
+        };
+        tls.resumption = rustls::client::Resumption::disabled();
+        let connector = TlsConnector::from(Arc::new(tls));
+        let (address, before) = (self.address, Instant::now());
+        let mut tasks = JoinSet::new();
+        for _ in 0..at_a_time {
+            let connector = connector.clone();
+            tasks.spawn(async move {
+                let mut count = 0.0;
+                while before.elapsed() < time {
+                    let socket = TcpStream::connect(address).await?;
+                    socket.set_nodelay(true)?;
+                    let mut stream = connector.connect(ServerName::try_from("localhost")?, socket).await?;
+                    stream.shutdown().await?;
+                    // The server has read it all, a certificate too, when it closes in order.
+                    match stream.read_to_end(&mut Vec::new()).await {
+                        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error.into()),
+                        _ => count += 1.0,
+                    }
+                }
+                Fallible::Ok(count)
+            });
+        }
+        let mut all = 0.0;
+        while let Some(done) = tasks.join_next().await {
+            all += done??;
+        }
+        Ok(all / before.elapsed().as_secs_f64())
     }
 
     pub async fn connect(&self) -> Fallible<Connection> {

@@ -13,6 +13,7 @@ mod devices;
 mod enrolment;
 mod flash;
 mod fleet;
+mod handshakes;
 mod log;
 mod policies;
 mod process;
@@ -41,6 +42,7 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Figure {
     Rates,
+    Handshakes,
     Enrolment,
     Fleet,
     Policies,
@@ -115,6 +117,9 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     let mut table = Table::new();
     if wanted(Figure::Rates) {
         rates::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Handshakes) {
+        handshakes::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Enrolment) {
         enrolment::measure(plan, &mut table).await?;

@@ -12,6 +12,7 @@ mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod compliance;
+pub mod device_certificates;
 pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
@@ -53,6 +54,7 @@ use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::model::device::Certificate;
 use crate::model::organization::Tier;
 use crate::store::Store;
 use crate::store::ledger::Ledger;
@@ -70,6 +72,7 @@ use webhooks::target::{Surroundings, Targets};
 pub struct DeviceCertificate {
     pub certificate_pem: String,
     pub ca_pem: String,
+    pub certificate: Certificate,
 }
 
 /// Issues certificates to devices; an error says what is wrong with the request.

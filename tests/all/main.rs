@@ -7,6 +7,7 @@ mod backups;
 mod certificates;
 mod contract;
 mod dashboard;
+mod device_certificates;
 mod devices;
 mod effective_policies;
 mod events;
