@@ -36,6 +36,7 @@ use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
+use tokio::task::{JoinError, JoinSet};
 
 mod backup;
 mod certificates;
@@ -200,11 +201,12 @@ impl App {
         if let Some(listener) = self.control {
             tasks.spawn(control::serve(listener, services.clone()));
         }
-        let mut disk = services.store.failed();
+        let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {
             tokio::select! {
                 () = shutdown => {}
                 _ = disk.wait_for(|failed| *failed) => {}
+                cause = panicked(&mut tasks) => broken = Some(cause),
             }
             services.drain();
         };
@@ -220,6 +222,9 @@ impl App {
         serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
+        if let Some(cause) = broken {
+            return Err(failed(format_args!("a background task broke down ({cause}): start again, and report this")));
+        }
         if *disk.borrow() {
             return Err(failed("the data could not be written; the log says why. Check the disk, then start again"));
         }
@@ -231,6 +236,17 @@ impl App {
         }
         drop(lock);
         Ok(())
+    }
+}
+
+/// Waits for a task that ends by a panic: what it did would otherwise never be done again, and nobody would know.
+async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(cause)) if cause.is_panic() => return cause,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
     }
 }
 

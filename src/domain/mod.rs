@@ -101,6 +101,8 @@ pub struct Services {
     audit_searches: Arc<Semaphore>,
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
+    /// Turns at previewing a policy on the whole fleet.
+    surveys: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
     backups: Backups,
@@ -142,6 +144,7 @@ impl Services {
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
+            surveys: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
             backups: Backups::default(),

@@ -136,8 +136,17 @@ async fn nothing_is_sent_of_whoever_has_restricted_it() {
     server.post(&format!("/gdpr/restrict?user_id={ann}"), &admin, json!({"restricted": true})).await.expect(200);
     server.post(&format!("/users/{ann}/suspend"), &admin, json!({})).await.expect(200);
     server.post("/users", &admin, user("Bob")).await.expect(201);
-    let after = waiting(move || collected.until("user.create")).await;
-    assert!(after.iter().all(|message| !message.contains(&ann) && !message.contains("Ann")), "{after:?}");
+    let (after, mut collected) = waiting(move || (collected.until("user.create"), collected)).await;
+    assert!(after.iter().all(|message| !message.contains("Ann")), "{after:?}");
+    let about: Vec<_> = after.iter().filter(|message| message.contains(&ann)).collect();
+    assert!(about.iter().all(|message| parameter(message, "action") == "gdpr.restrict"), "{about:?}");
+
+    // What they do to others is not hidden by it, only who they are.
+    server.post("/gdpr/restrict", &admin, json!({"restricted": true})).await.expect(200);
+    server.post("/groups", &admin, json!({"name": "Hidden?"})).await.expect(201);
+    let after = waiting(move || collected.until("group.create")).await;
+    let made = after.last().unwrap();
+    assert!(made.contains("Hidden?") && !made.contains("Administrator"), "{made}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

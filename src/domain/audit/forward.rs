@@ -132,7 +132,7 @@ fn next(reader: &Reader, memory: &Arc<Memory>, places: &Places, names: bool) -> 
         let mut opener = Opener::new(&snapshot);
         let mut size = 0;
         let visit = |mut entry: AuditEntry, length| {
-            if !is_about_restricted(&snapshot, memory, &entry)? {
+            if withhold_restricted(&snapshot, memory, &mut entry)? {
                 if names {
                     opener.open(&mut entry)?;
                 } else {
@@ -149,14 +149,25 @@ fn next(reader: &Reader, memory: &Arc<Memory>, places: &Places, names: bool) -> 
     Ok(next)
 }
 
-/// Whether the entry names, or would name, somebody whose data is not to be processed. The snapshot knows it of whoever is
-/// of this organization: memory may be a moment behind.
-fn is_about_restricted(from: &impl Read, memory: &Arc<Memory>, entry: &AuditEntry) -> Result<bool, Error> {
-    for part in &entry.sealed {
+/// Takes out of the entry what names people whose data is not to be processed; false when it is about such a person, and
+/// goes nowhere. Whoever acts on others is no reason to keep what was done from the collector, nor is the restriction
+/// itself: else it would hide whoever restricts themselves first. The snapshot knows it of whoever is of this
+/// organization: memory may be a moment behind.
+fn withhold_restricted(from: &impl Read, memory: &Arc<Memory>, entry: &mut AuditEntry) -> Result<bool, Error> {
+    let is_told = entry.action.starts_with("gdpr.");
+    let mut kept = Vec::new();
+    for part in std::mem::take(&mut entry.sealed) {
         let user = users::get(from, entry.organization_id, part.person)?;
-        if user.is_some_and(|user| user.privacy.is_restricted()) || memory.directory().is_restricted(part.person) {
-            return Ok(true);
+        let is_restricted = match user {
+            Some(user) => user.privacy.is_restricted(),
+            None => memory.directory().is_restricted(part.person),
+        };
+        if !is_restricted {
+            kept.push(part);
+        } else if !is_told && part.fields.iter().any(|field| field != "actor.name") {
+            return Ok(false);
         }
     }
-    Ok(false)
+    entry.sealed = kept;
+    Ok(true)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::subject;
+use super::own_or_lesser;
 use crate::clock::Time;
 use crate::domain::authz::Permission;
 use crate::domain::op::Op;
@@ -35,10 +35,7 @@ impl Services {
     pub async fn erase(&self, op: &Op, person: Option<UserId>) -> Result<Erasure, Error> {
         let (by, life) = (op.clone(), self.config.devices.command_life);
         let write = self.store.write(op.stamp(), move |tx| {
-            let user = subject(tx, &by, person)?;
-            if !users::is_self(&by, user.id) {
-                by.may_act_on(tx, &user)?;
-            }
+            let user = own_or_lesser(tx, &by, person)?;
             let id = tx.new_id();
             let erased = erase(tx, &user, life, id)?;
             // Whoever erases themselves is not named as who did it.
