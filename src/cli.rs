@@ -14,6 +14,7 @@ use crate::config::{Config, Flags, Loaded};
 mod audit;
 mod check_config;
 mod init;
+mod install;
 mod openapi;
 mod password;
 mod process;
@@ -40,6 +41,8 @@ enum Command {
     RecoverAdmin(recover_admin::RecoverAdmin),
     Audit(audit::Audit),
     CheckConfig(check_config::CheckConfig),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     Openapi(openapi::Openapi),
     Version(version::Version),
 }
@@ -52,6 +55,8 @@ pub fn run() -> ExitCode {
         Command::RecoverAdmin(command) => command.run(),
         Command::Audit(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Install(command) => command.run(),
+        Command::Uninstall(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
     }
@@ -135,6 +140,9 @@ mod tests {
             "zero audit verify --data-dir D",
             "zero audit verify F --checkpoint C",
             "zero check-config --config F",
+            "zero install",
+            "zero install --root /image",
+            "zero uninstall --purge",
             "zero openapi",
             "zero version",
         ] {

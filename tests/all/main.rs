@@ -12,6 +12,7 @@ mod effective_policies;
 mod failures;
 mod gdpr;
 mod groups;
+mod install;
 mod mail;
 mod mfa;
 mod names;
