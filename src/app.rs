@@ -1,6 +1,6 @@
 //! Builds everything, starts it in order, and ends it in reverse. The only place that wires.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::op::Presented;
@@ -30,20 +31,24 @@ use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
+use crate::net::syslog::Syslog;
 use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
+mod backup;
 mod certificates;
+mod control;
+mod folder;
+mod restore;
+mod syslog;
 mod webhooks;
 
+pub use backup::{Salvaged, back_up, salvage};
 use certificates::Certificates;
-
-/// Everything the appliance knows, in its data directory.
-const DATA_FILE: &str = "zero.redb";
-/// Whoever works on the data holds it locked.
-const LOCK_FILE: &str = "zero.lock";
+use folder::{DATA_FILE, lock};
+pub use restore::{Outcome, Wanted, restore};
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,9 @@ pub struct App {
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
+    collector: Option<Arc<Connect>>,
     lock: File,
+    control: Option<tokio::net::UnixListener>,
 }
 
 impl App {
@@ -108,6 +115,8 @@ impl App {
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let own_name = config.server.names.first().map(ToString::to_string);
+        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
         let shown = certificates.clone();
         let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
         let services = services.at(url.clone()).within(targets).behind(edge);
@@ -115,6 +124,14 @@ impl App {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
+        services.reconcile_ledger().map_err(failed)?;
+        let control = match control::listen(&data_dir) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::warn!(%error, "commands on this machine cannot reach the server: zero backup will not work");
+                None
+            }
+        };
         let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
@@ -140,7 +157,19 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock })
+        Ok(Self {
+            started,
+            services,
+            dispatch,
+            certificates,
+            listener,
+            limits,
+            heartbeat_flush,
+            post,
+            collector,
+            lock,
+            control,
+        })
     }
 
     pub fn started(&self) -> &Started {
@@ -164,9 +193,13 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush, post);
+        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
+            self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
+        if let Some(listener) = self.control {
+            tasks.spawn(control::serve(listener, services.clone()));
+        }
         let mut disk = services.store.failed();
         let stop = async {
             tokio::select! {
@@ -235,22 +268,6 @@ fn presented(certificate: ClientCertificate) -> Presented {
     Presented { device_id: device, organization_id: organization, fingerprint, expires_at: not_after }
 }
 
-/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
-    let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
-            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
-            data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
-    }
-}
-
 /// The first organization and its administrator, for `zero init`.
 pub struct FirstAdmin {
     pub organization: String,
@@ -314,17 +331,13 @@ pub fn verify_audit(
     Ok(Examined { proofs, key: Some(Hex(key.to_vec()).to_string()) })
 }
 
-/// Makes sure that no server starts on the folder while it is read; makes no file there.
-fn lock_to_read(data_dir: &Path) -> Result<Option<File>, StartError> {
-    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(None) };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+fn lock_to_read(data_dir: &Path) -> Result<folder::Reading, StartError> {
+    folder::lock_to_read(data_dir)?.ok_or_else(|| {
+        failed(format_args!(
             "a zero is running on {}: stop it first, or ask it with GET /api/v1/audit-logs/verify",
             data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
-    }
+        ))
+    })
 }
 
 /// Works on the data of an appliance that is not running.

@@ -12,13 +12,16 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Flags, Loaded};
 
 mod audit;
+mod backup;
 mod check_config;
+mod export;
 mod init;
 mod install;
 mod openapi;
 mod password;
 mod process;
 mod recover_admin;
+mod restore;
 mod serve;
 mod version;
 
@@ -40,6 +43,9 @@ enum Command {
     Init(init::Init),
     RecoverAdmin(recover_admin::RecoverAdmin),
     Audit(audit::Audit),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Export(export::Export),
     CheckConfig(check_config::CheckConfig),
     Install(install::Install),
     Uninstall(install::Uninstall),
@@ -54,6 +60,9 @@ pub fn run() -> ExitCode {
         Command::Init(command) => command.run(),
         Command::RecoverAdmin(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Install(command) => command.run(),
         Command::Uninstall(command) => command.run(),
@@ -139,6 +148,10 @@ mod tests {
             "zero recover-admin --data-dir D --email a@example.com --password-stdin",
             "zero audit verify --data-dir D",
             "zero audit verify F --checkpoint C",
+            "zero backup --data-dir D F",
+            "zero backup --data-dir D --passphrase-stdin F",
+            "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
+            "zero export --salvage --data-dir D OUT",
             "zero check-config --config F",
             "zero install",
             "zero install --root /image",
@@ -155,6 +168,9 @@ mod tests {
             "zero audit",
             "zero audit verify F --data-dir D",
             "zero audit verify F --key 00",
+            "zero backup",
+            "zero backup F --recipient R --passphrase-stdin",
+            "zero export OUT",
             "zero serve --port 1",
             "zero init --organization A --email a@example.com",
         ] {

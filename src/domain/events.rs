@@ -210,7 +210,9 @@ impl Following {
                 changed = self.head.changed() => if changed.is_err() {
                     return Ok(None);
                 },
-                _ = self.draining.changed() => {}
+                changed = self.draining.changed() => if changed.is_err() {
+                    return Ok(None);
+                },
                 () = sleep_until(quiet.min(self.end)) => {
                     return Ok(self.source.principal().map(|_| News::Quiet));
                 }

@@ -6,6 +6,7 @@ pub mod assignments;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+pub mod backups;
 pub mod bulk;
 mod challenges;
 pub mod checkin;
@@ -33,6 +34,7 @@ pub mod preview;
 mod principals;
 pub mod recovery;
 mod resets;
+pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
@@ -55,7 +57,9 @@ use crate::ids::{DeviceId, Ids, OrganizationId};
 use crate::model::device::Certificate;
 use crate::model::organization::Tier;
 use crate::store::Store;
+use crate::store::ledger::Ledger;
 
+use backups::Backups;
 use challenges::Challenges;
 use lockout::Lockout;
 use mail::Mailer;
@@ -99,6 +103,8 @@ pub struct Services {
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
+    backups: Backups,
+    ledger: Ledger,
 }
 
 impl Services {
@@ -110,6 +116,7 @@ impl Services {
         issue_certificate: Box<IssueCertificate>,
     ) -> Self {
         let setup_code = SetupCode::new(clock.now());
+        let ledger = Ledger::new(backups::ledger_folders(&config));
         let nowhere = Surroundings {
             resolve: Box::new(|_| Box::pin(async { Err("there is no network".into()) })),
             is_own: Box::new(|_| false),
@@ -137,6 +144,8 @@ impl Services {
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
+            backups: Backups::default(),
+            ledger,
         }
     }
 
@@ -168,6 +177,10 @@ impl Services {
         self.store.memory().directory().tier(organization)
     }
 
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.server.data_dir
+    }
+
     pub fn now(&self) -> Time {
         self.clock.now()
     }
@@ -180,6 +193,7 @@ impl Services {
     /// From now on nobody waits for news: what is held open answers.
     pub fn drain(&self) {
         self.draining.send_replace(true);
+        self.backups.stop();
     }
 
     /// Why a write could not be committed; `None` when it could.

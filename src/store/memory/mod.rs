@@ -160,6 +160,11 @@ impl Memory {
         self.followers.add(organization)
     }
 
+    /// Changes with every new entry of any audit log.
+    pub fn follow_all(&self) -> watch::Receiver<()> {
+        self.followers.of_all()
+    }
+
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
     }
