@@ -16,6 +16,7 @@ mod backup;
 mod check_config;
 mod export;
 mod init;
+mod install;
 mod openapi;
 mod password;
 mod process;
@@ -46,6 +47,8 @@ enum Command {
     Restore(restore::Restore),
     Export(export::Export),
     CheckConfig(check_config::CheckConfig),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     Openapi(openapi::Openapi),
     Version(version::Version),
 }
@@ -61,6 +64,8 @@ pub fn run() -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Install(command) => command.run(),
+        Command::Uninstall(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
     }
@@ -148,6 +153,9 @@ mod tests {
             "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
             "zero export --salvage --data-dir D OUT",
             "zero check-config --config F",
+            "zero install",
+            "zero install --root /image",
+            "zero uninstall --purge",
             "zero openapi",
             "zero version",
         ] {

@@ -14,6 +14,7 @@ mod events;
 mod failures;
 mod gdpr;
 mod groups;
+mod install;
 mod mail;
 mod mfa;
 mod names;
