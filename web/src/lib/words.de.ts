@@ -18,7 +18,7 @@ export const de: Words = {
   "theme.system": "System",
   "theme.light": "Hell",
   "theme.dark": "Dunkel",
-  "keys.search": "Geräte suchen",
+  "keys.search": "Auf dieser Seite suchen, sonst in den Geräten",
   "keys.help": "Diese Hilfe zeigen",
   "keys.overview": "Zur Übersicht",
   "keys.devices": "Zu den Geräten",

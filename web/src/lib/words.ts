@@ -17,7 +17,7 @@ export const en = {
   "theme.system": "System",
   "theme.light": "Light",
   "theme.dark": "Dark",
-  "keys.search": "Search devices",
+  "keys.search": "Search this page, or else the devices",
   "keys.help": "Show this help",
   "keys.overview": "Go to the overview",
   "keys.devices": "Go to the devices",
