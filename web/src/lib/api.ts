@@ -13,6 +13,8 @@ export class Refusal extends Error {
     readonly requestId: string | undefined,
     /** Seconds after which to try again. */
     readonly retryAfter: number | undefined,
+    /** Which fields of the body were refused, and why. */
+    readonly fields: readonly { field: string; message: string }[] = [],
   ) {
     super(message);
   }
@@ -86,7 +88,16 @@ export async function need<T>(asked: Promise<Answer<T>>): Promise<T> {
   }
   const { data, error, response } = answer;
   if (response.ok) return data as T;
-  const said = (error ?? {}) as { message?: string; details?: string; request_id?: string };
+  const said = (error ?? {}) as Partial<Schemas["Error"]>;
   const wait = Number(response.headers.get("Retry-After")) || undefined;
-  throw new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait);
+  throw new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait, said.errors);
 }
+
+/** The data with its ETag, which a change of it names. */
+export async function tagged<T>(asked: Promise<Answer<T>>): Promise<{ data: T; etag: string }> {
+  const data = await need(asked);
+  return { data, etag: (await asked).response.headers.get("ETag") ?? "" };
+}
+
+/** The header of a change that is made only to what was seen. */
+export const ifMatch = (etag: string) => ({ "If-Match": etag });
