@@ -51,12 +51,12 @@ export async function people({ page, step, look, zero, admin, EVIL }) {
     await page.getByRole("link", { name: "Import" }).click();
     await page.getByLabel("Or paste it here").fill('name,email,groups\nGrace Hopper,grace@acme.example,"Engineering,Berlin"\nNobody,not-an-address,\n');
     await page.getByRole("button", { name: "Try it out" }).click();
-    await page.getByText("1 lines are good, 1 are not").waitFor();
+    await page.getByText("Good lines: 1. Broken lines: 1.").waitFor();
     const { total } = await zero.call("GET", "/users", admin.token);
     assert.equal(total, 2);
     await look("import-tried");
     await page.getByRole("button", { name: "Import" }).click();
-    await page.getByText("1 people invited, 1 lines left out").waitFor();
+    await page.getByText("Invited: 1. Lines left out: 1.").waitFor();
     await look("import");
   });
 
@@ -80,7 +80,7 @@ export async function people({ page, step, look, zero, admin, EVIL }) {
     await dialog.getByRole("button", { name: "Close" }).click();
     await page.getByRole("button", { name: "Sign out everywhere" }).click();
     await dialog.getByRole("button", { name: "Sign out everywhere" }).click();
-    await page.getByText("0 sessions ended").waitFor();
+    await page.getByText("Sessions ended: 0").waitFor();
     await look("person");
     await page.getByRole("button", { name: "Delete" }).click();
     const confirm = dialog.getByRole("button", { name: "Delete" });
