@@ -18,7 +18,7 @@ async function receiver() {
   return { heard, url: `http://127.0.0.1:${server.address().port}/hook`, stop: () => server.close() };
 }
 
-export async function administration({ page, browser, zero, admin, step, look, evil, password, watch }) {
+export async function administration({ page, browser, zero, admin, step, look, EVIL: evil, password, watch }) {
   const main = page.locator("main");
   const dialog = page.getByRole("dialog");
   const button = (name, where = page) => where.getByRole("button", { name, exact: true });
@@ -161,6 +161,7 @@ export async function administration({ page, browser, zero, admin, step, look, e
     await look("reference");
     await page.keyboard.press("/");
     await page.keyboard.type("post /groups");
+    await page.waitForURL(/q=post/);
     await main.locator("summary", { hasText: "/api/v1/groups" }).first().click();
     await page.getByLabel("Request body").fill(JSON.stringify({ name: "Day shift" }));
     await look("reference-operation");

@@ -22,6 +22,8 @@ export class Refusal extends Error {
     readonly requestId: string | undefined,
     /** Seconds after which to try again. */
     readonly retryAfter: number | undefined,
+    /** Which fields of the body were refused, and why. */
+    readonly fields: readonly { field: string; message: string }[] = [],
   ) {
     super(message);
   }
@@ -95,19 +97,22 @@ interface Answer<T> {
 }
 
 /** The data of an answer, or its refusal as an exception. */
-export const need = async <T>(asked: Promise<Answer<T>>): Promise<T> => (await tagged(asked)).value;
+export const need = async <T>(asked: Promise<Answer<T>>): Promise<T> => (await tagged(asked)).data;
 
-/** The data together with what `If-Match` shall say when they are changed. */
-export async function tagged<T>(asked: Promise<Answer<T>>): Promise<{ value: T; tag: string | undefined }> {
+/** The data with its ETag, which a change of it names. */
+export async function tagged<T>(asked: Promise<Answer<T>>): Promise<{ data: T; etag: string }> {
   const { data, error, response } = await asked.catch(() => {
     throw new Refusal(0, "", "", undefined, undefined);
   });
   if (!response.ok) throw refusal(response, error);
-  return { value: data as T, tag: response.headers.get("ETag") ?? undefined };
+  return { data: data as T, etag: response.headers.get("ETag") ?? "" };
 }
 
+/** The header of a change that is made only to what was seen. */
+export const ifMatch = (etag: string) => ({ "If-Match": etag });
+
 export function refusal(response: Response, error: unknown): Refusal {
-  const said = (error ?? {}) as { message?: string; details?: string; request_id?: string };
+  const said = (error ?? {}) as Partial<Schemas["Error"]>;
   const wait = Number(response.headers.get("Retry-After")) || undefined;
-  return new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait);
+  return new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait, said.errors);
 }
