@@ -1,5 +1,5 @@
 const tones: Record<string, "good" | "warn" | "bad"> = {
-  online: "good", compliant: "good", succeeded: "good",
+  online: "good", compliant: "good", succeeded: "good", active: "good",
   pending: "warn", suspended: "warn", delivered: "warn", expired: "warn",
   non_compliant: "bad", failed: "bad", wiped: "bad",
 };
