@@ -18,7 +18,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/health", Access::Open, RateClass::Standard, health),
-        Route::get("/openapi.json", Access::Public, RateClass::Standard, document),
+        Route::get("/openapi.json", Access::Open, RateClass::Standard, document),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::domain::op::Op;
 use crate::domain::webhooks::{self, NewWebhook, ShownWebhook, WebhookChange};
 use crate::error::Error;
 use crate::http::extract::{self, IfMatch, OptionalJson, Path, Query};
-use crate::http::respond::{Accepted, Created, Json, NoContent, Page, Tag, Tagged};
+use crate::http::respond::{Created, Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
 use crate::ids::{DeliveryId, OrganizationId, WebhookId};
 use crate::model::webhook::{Attempt, Delivery, DeliveryState, EventName, Webhook, WebhookState};
@@ -232,8 +232,8 @@ impl DeliveryView {
     }
 }
 
-async fn test(services: &Services, op: Op, Path(id): Path<WebhookId>) -> Result<Accepted<DeliveryView>, Error> {
-    services.test_webhook(&op, id).await.map(|delivery| Accepted(DeliveryView::new(id, delivery)))
+async fn test(services: &Services, op: Op, Path(id): Path<WebhookId>) -> Result<Json<DeliveryView>, Error> {
+    services.test_webhook(&op, id).await.map(|delivery| Json(DeliveryView::new(id, delivery)))
 }
 
 async fn deliveries(
@@ -252,6 +252,6 @@ async fn redeliver(
     services: &Services,
     op: Op,
     Path((id, delivery)): Path<(WebhookId, DeliveryId)>,
-) -> Result<Accepted<DeliveryView>, Error> {
-    services.redeliver(&op, id, delivery).await.map(|again| Accepted(DeliveryView::new(id, again)))
+) -> Result<Json<DeliveryView>, Error> {
+    services.redeliver(&op, id, delivery).await.map(|again| Json(DeliveryView::new(id, again)))
 }

@@ -10,7 +10,7 @@ use crate::ids::DeviceId;
 use crate::model::command::{Command, CommandStatus};
 use crate::model::device::{Device, Posture, Status};
 use crate::store::audit::AuditEvent;
-use crate::store::write::{Audited, Unaudited};
+use crate::store::write::{Audited, Stamp, Unaudited};
 use crate::store::{commands, devices};
 
 /// What a device reports; members it leaves out stay as they are.
@@ -128,8 +128,10 @@ impl Services {
             return Ok(open);
         }
         let (organization, id) = (me.organization_id, me.id);
+        // The device may have waited for them since it asked.
+        let stamp = Stamp { now: self.now(), ..without_idempotency(op.stamp()) };
         self.store
-            .write(without_idempotency(op.stamp()), move |tx| {
+            .write(stamp, move |tx| {
                 let mut open = commands::open(tx, organization, id)?;
                 for command in open.iter_mut().filter(|command| command.status == CommandStatus::Pending) {
                     command.status = CommandStatus::Delivered;

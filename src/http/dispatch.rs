@@ -137,7 +137,8 @@ impl Dispatch {
     {
         let Op { request_id, peer, now, .. } = op;
         self.check_host(parts)?;
-        // Find the route: 404, 405. Whoever finds none counts like any stranger.
+        // Find the route: 404, 405. Whoever finds none is counted as elsewhere: a mistyped path of one who is signed in
+        // takes nothing from the others at the same address.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
@@ -146,7 +147,8 @@ impl Dispatch {
                 {
                     return Ok(file);
                 }
-                self.limit(RateClass::Standard, &Principal::Anonymous, peer, trail)?;
+                let principal = authn::identify(&self.services, &op, &parts.headers, shown).await;
+                self.limit(RateClass::Standard, &principal.unwrap_or(Principal::Anonymous), peer, trail)?;
                 return Err(failure);
             }
         };

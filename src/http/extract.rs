@@ -126,6 +126,10 @@ impl<T: JsonSchema + DeserializeOwned + Send + 'static> Extract for Json<T> {
     }
 
     fn extract(checker: &Checker<T>, input: &Input) -> Result<Self, Failure> {
+        // Of no body it is better said what is missing in it than of which type it is not.
+        if input.body.is_empty() && !input.headers.contains_key(CONTENT_TYPE) {
+            return check_body(checker, b"{}").map(Self);
+        }
         require_type(input.headers, "application/json")?;
         check_body(checker, &input.body).map(Self)
     }

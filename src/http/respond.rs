@@ -106,9 +106,6 @@ pub struct Created<T> {
     pub resource: T,
 }
 
-/// 202 with a JSON body: it will be done.
-pub struct Accepted<T>(pub T);
-
 /// 204.
 pub struct NoContent;
 
@@ -147,19 +144,6 @@ impl<T: Serialize + JsonSchema + Send> Answer for Created<T> {
 
     fn into_reply(self) -> Reply {
         Reply::json(Self::STATUS, &self.resource).with(LOCATION, &self.location)
-    }
-}
-
-impl<T: Serialize + JsonSchema + Send> Answer for Accepted<T> {
-    const STATUS: StatusCode = StatusCode::ACCEPTED;
-    const DESCRIPTION: &'static str = "Request accepted, and not carried out yet";
-
-    fn schema(generator: &mut SchemaGenerator) -> Option<(&'static str, Schema)> {
-        Some(("application/json", generator.subschema_for::<T>()))
-    }
-
-    fn into_reply(self) -> Reply {
-        Reply::json(Self::STATUS, &self.0)
     }
 }
 

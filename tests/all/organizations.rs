@@ -136,7 +136,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
     let key = server.post("/api-keys", &root, json!({"name": "script", "role": "user"})).await.expect(201);
     let hook = json!({"url": "https://192.0.2.7/", "events": ["user.deleted"]});
     let hook = server.post("/webhooks", &root, hook).await.expect(201);
-    let test = server.post(&format!("/webhooks/{}/test", text(&hook["id"])), &root, json!({})).await.expect(202);
+    let test = server.post(&format!("/webhooks/{}/test", text(&hook["id"])), &root, json!({})).await.expect(200);
     let id_of = |path: &str| match path {
         path if path.starts_with("/devices/") => Some(json!(device)),
         path if path.starts_with("/groups/") => Some(group["id"].clone()),

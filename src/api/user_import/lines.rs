@@ -7,7 +7,7 @@ use crate::error::Error;
 struct Columns {
     name: usize,
     email: usize,
-    groups: usize,
+    groups: Option<usize>,
     role: Option<usize>,
     count: usize,
 }
@@ -16,12 +16,12 @@ impl Columns {
     fn of(header: &csv::StringRecord) -> Result<Self, Error> {
         let names: Vec<String> = header.iter().map(|name| name.trim().to_lowercase()).collect();
         let find = |wanted: &str| names.iter().position(|name| name == wanted);
-        let (Some(name), Some(email), Some(groups)) = (find("name"), find("email"), find("groups")) else {
-            return Err(header_error("must name the columns name, email and groups, separated by commas"));
+        let (Some(name), Some(email)) = (find("name"), find("email")) else {
+            return Err(header_error("must name the columns name and email, and may name groups, separated by commas"));
         };
-        let role = find("role");
+        let (groups, role) = (find("groups"), find("role"));
         let count = names.len();
-        if count != 3 + usize::from(role.is_some()) {
+        if count != 2 + usize::from(groups.is_some()) + usize::from(role.is_some()) {
             return Err(header_error("must name nothing but name, email, groups and role, each of them once"));
         }
         Ok(Self { name, email, groups, role, count })
@@ -31,8 +31,9 @@ impl Columns {
         if fields.len() != self.count {
             return Err(format!("has {} fields where the header has {}", fields.len(), self.count));
         }
-        let role = self.role.map_or("", |place| fields[place].trim());
-        let groups = fields[self.groups].split(',').map(str::trim).filter(|name| !name.is_empty());
+        let optional = |place: Option<usize>| place.map_or("", |place| fields[place].trim());
+        let (role, groups) = (optional(self.role), optional(self.groups));
+        let groups = groups.split(',').map(str::trim).filter(|name| !name.is_empty());
         Ok(NewLine {
             name: fields[self.name].into(),
             email: fields[self.email].trim().into(),

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-/// Bytes: `512m`, `2g`. The units are powers of 1024.
+/// Bytes: `512m`, `2g`, also written `512MB` or `2GiB`. The units are powers of 1024.
 pub fn size(text: &str) -> Option<u64> {
-    let (number, unit) = split_unit(text)?;
+    let short = text.strip_suffix(['b', 'B']).map(|text| text.strip_suffix('i').unwrap_or(text));
+    let (number, unit) = split_unit(short.unwrap_or(text))?;
     let shift = match unit.to_ascii_lowercase() {
         'k' => 10,
         'm' => 20,
@@ -50,10 +51,24 @@ mod tests {
     #[test]
     fn text_with_a_unit_is_read_exactly_or_not_at_all() {
         assert_eq!(size("512m"), Some(512 << 20));
-        assert_eq!(size("2G"), Some(2 << 30));
+        assert_eq!(["2G", "2g", "2GB", "2gb", "2GiB"].map(size), [Some(2 << 30); 5]);
         assert_eq!(duration("12h"), Some(Duration::from_secs(12 * 3600)));
         assert_eq!(duration("30d"), Some(Duration::from_secs(30 * 86400)));
-        for wrong in ["", "m", "512", "-1m", "+1m", "1.5g", "5é", "99999999999999999999g", "18446744073709551615t"] {
+        for wrong in [
+            "",
+            "m",
+            "512",
+            "-1m",
+            "+1m",
+            "1.5g",
+            "5é",
+            "5b",
+            "5ib",
+            "5gi",
+            "5mbb",
+            "99999999999999999999g",
+            "18446744073709551615t",
+        ] {
             assert_eq!(size(wrong), None, "{wrong}");
         }
         for wrong in ["", "d", "30", "30m", "-1d", "30D", "18446744073709551615d"] {
