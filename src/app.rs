@@ -14,11 +14,13 @@ use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
+use crate::domain::system::{Certificate, ShownCertificate};
 use crate::domain::webhooks::Post;
 use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
 use crate::error::Error;
 use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
+use crate::http::metrics::Requests;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
@@ -35,11 +37,13 @@ use crate::tasks;
 
 mod backup;
 mod control;
+mod doctor;
 mod folder;
 mod restore;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
+pub use doctor::{Finding, Severity, examine};
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
 
@@ -111,7 +115,7 @@ impl App {
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
-        let services = services.at(url.clone()).within(targets);
+        let services = services.at(url.clone()).within(targets).certified(certificate_of(ca.clone()));
         let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -125,9 +129,11 @@ impl App {
             }
         };
         let own_names = ca.clone();
+        let router = Router::new(api::routes());
         let dispatch = Dispatch {
             services: services.clone(),
-            router: Router::new(api::routes()),
+            requests: Requests::new(router.routes()),
+            router,
             limits: Limits::new(&config.limits, clock.clone()),
             clock: clock.clone(),
             ids,
@@ -231,6 +237,19 @@ fn postman(smtp: Smtp) -> Box<SendLetter> {
                 MailError::Unreachable(reason) => Unsent::Unreachable(reason),
             })
         })
+    })
+}
+
+fn certificate_of(ca: Arc<LocalCa>) -> Box<ShownCertificate> {
+    Box::new(move || {
+        let names = ca.names();
+        let addresses = names.addresses().map(|address| address.to_string());
+        Certificate {
+            not_after: ca.not_after(),
+            names: names.dns().map(Into::into).chain(addresses).collect(),
+            ca_not_after: ca.authority().not_after(),
+            ca_sha256: ca.authority().fingerprint(),
+        }
     })
 }
 

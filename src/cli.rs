@@ -14,6 +14,7 @@ use crate::config::{Config, Flags, Loaded};
 mod audit;
 mod backup;
 mod check_config;
+mod doctor;
 mod export;
 mod init;
 mod openapi;
@@ -45,6 +46,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Export(export::Export),
+    Doctor(doctor::Doctor),
     CheckConfig(check_config::CheckConfig),
     Openapi(openapi::Openapi),
     Version(version::Version),
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
@@ -147,6 +150,7 @@ mod tests {
             "zero backup --data-dir D --passphrase-stdin F",
             "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
             "zero export --salvage --data-dir D OUT",
+            "zero doctor --data-dir D --json",
             "zero check-config --config F",
             "zero openapi",
             "zero version",

@@ -9,6 +9,7 @@ use crate::domain::Services;
 use crate::domain::authz::Permission::SystemAdmin;
 use crate::domain::backups::Kept;
 use crate::domain::op::Op;
+use crate::domain::system::{Certificate, Status};
 use crate::error::Error;
 use crate::http::extract::Query;
 use crate::http::respond::{Json, Page};
@@ -18,9 +19,133 @@ use crate::ids::OrganizationId;
 pub fn routes() -> Vec<Route> {
     let access = Access::needs(SystemAdmin);
     vec![
+        Route::get("/system", access, RateClass::Standard, system),
+        Route::get("/system/tls", access, RateClass::Standard, tls),
         Route::post("/system/backup", access, RateClass::Standard, back_up),
         Route::get("/system/backups", access, RateClass::Standard, backups),
     ]
+}
+
+/// How the appliance is.
+#[derive(Serialize, JsonSchema)]
+struct SystemView {
+    version: String,
+    time: Time,
+    uptime_seconds: u64,
+    database: DatabaseView,
+    disk: DiskView,
+    backup: BackupView,
+    certificate: Option<CertificateView>,
+    queues: Queues,
+    /// Of all organizations, by status.
+    devices: BTreeMap<String, u64>,
+    memory_bytes: Option<u64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DatabaseView {
+    schema: u64,
+    file_bytes: u64,
+    /// Since the start.
+    written_bytes: u64,
+    /// What that comes to in a day; null in the first ten minutes.
+    written_bytes_per_day: Option<u64>,
+    /// Why nothing can be written; null when all is well.
+    ailment: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DiskView {
+    total_bytes: u64,
+    free_bytes: u64,
+    /// With less than this, whatever would grow the data is refused.
+    min_free_bytes: u64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct BackupView {
+    last_proven_at: Option<Time>,
+    age_seconds: Option<u64>,
+    /// 0 for none by the clock.
+    every_hours: u64,
+    overdue: bool,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Queues {
+    writes: u64,
+    mail: u64,
+    webhook_deliveries: u64,
+    /// Webhooks whose every attempt fails.
+    webhooks_failing: u64,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct CertificateView {
+    not_after: Time,
+    /// DNS names and addresses that it is good for.
+    names: Vec<String>,
+    /// Of the authority that signed it.
+    ca_not_after: Time,
+    ca_sha256: String,
+}
+
+impl From<Certificate> for CertificateView {
+    fn from(Certificate { not_after, names, ca_not_after, ca_sha256 }: Certificate) -> Self {
+        Self { not_after, names, ca_not_after, ca_sha256 }
+    }
+}
+
+async fn system(services: &Services, op: Op) -> Result<Json<SystemView>, Error> {
+    let Status {
+        version,
+        time,
+        uptime_seconds,
+        database,
+        disk,
+        backup,
+        certificate,
+        webhooks,
+        mail_waiting,
+        devices,
+        memory_bytes,
+    } = services.system(&op)?;
+    Ok(Json(SystemView {
+        version,
+        time,
+        uptime_seconds,
+        queues: Queues {
+            writes: database.writes_waiting,
+            mail: mail_waiting,
+            webhook_deliveries: webhooks.pending,
+            webhooks_failing: webhooks.failing,
+        },
+        database: DatabaseView {
+            schema: database.schema,
+            file_bytes: database.file_bytes,
+            written_bytes: database.written_bytes,
+            written_bytes_per_day: database.written_bytes_per_day,
+            ailment: database.ailment,
+        },
+        disk: DiskView {
+            total_bytes: disk.total_bytes,
+            free_bytes: disk.free_bytes,
+            min_free_bytes: disk.min_free_bytes,
+        },
+        backup: BackupView {
+            last_proven_at: backup.last_proven_at,
+            age_seconds: backup.age_seconds,
+            every_hours: backup.every_hours,
+            overdue: backup.overdue,
+        },
+        certificate: certificate.map(CertificateView::from),
+        devices: devices.into_iter().collect(),
+        memory_bytes,
+    }))
+}
+
+async fn tls(services: &Services, op: Op) -> Result<Json<CertificateView>, Error> {
+    Ok(Json(services.certificate(&op)?.into()))
 }
 
 /// A backup that was restored into a scratch folder, counted against the source and verified there.

@@ -53,10 +53,11 @@ pub fn back_up(config: Config, file: &Path, protection: &Protection) -> Result<P
         let noted = made.clone();
         offline(&config, async |store, now| {
             let made = noted.clone();
-            match store.memory().directory().is_set_up() {
-                true => store.write(Stamp::system(now), move |tx| proven(tx, &made)).await,
-                false => Ok(()),
+            let is_set_up = store.memory().directory().is_set_up();
+            if is_set_up {
+                store.write(Stamp::system(now), move |tx| proven(tx, &made)).await?;
             }
+            Ok(())
         })?;
     }
     Ok(made)

@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::domain::Services;
+use crate::domain::system::Status;
 use crate::model::backup::{Contents, ProvenBackup};
 use crate::store::backup::{self, BackupError, Guard, Watch};
 use crate::store::write::Stamp;
@@ -37,6 +38,7 @@ const LINE: u64 = 1 << 20;
 #[serde(tag = "ask", rename_all = "snake_case")]
 enum Ask {
     Backup,
+    Status,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -98,6 +100,7 @@ fn answer(stream: UnixStream, services: &Services, runtime: &Handle) -> io::Resu
     let mut lines = BufReader::new(stream.try_clone()?);
     match line(&mut lines)? {
         Ask::Backup => give_backup(stream, lines, services, runtime),
+        Ask::Status => say(&stream, &services.status().map_err(io::Error::other)?),
     }
 }
 
@@ -187,6 +190,11 @@ impl Client {
         stream.set_write_timeout(Some(PATIENCE))?;
         let lines = BufReader::with_capacity(CHUNK, stream.try_clone()?);
         Ok(Self { stream, lines })
+    }
+
+    pub fn status(&mut self) -> io::Result<Status> {
+        say(&self.stream, &Ask::Status)?;
+        line(&mut self.lines)
     }
 
     /// Has the server write a backup to `to`; tells what is in it.

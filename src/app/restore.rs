@@ -134,7 +134,7 @@ fn erasures(config: &Config, wanted: &Wanted) -> Result<Vec<Entry>, StartError> 
         found.extend(read);
     }
     // A database that is damaged tells nothing: that is what the files are for.
-    if let Ok(stored) = store::look(&data_dir.join(DATA_FILE), &config.store, |snapshot| ledger::stored(snapshot)) {
+    if let Ok(stored) = store::look(&data_dir.join(DATA_FILE), &config.store, ledger::stored) {
         found.extend(stored);
     }
     Ok(found.into_iter().collect())

@@ -37,6 +37,7 @@ mod secrets;
 pub mod sessions;
 pub mod setup;
 pub mod stats;
+pub mod system;
 mod tokens;
 pub mod users;
 pub mod webhooks;
@@ -97,6 +98,7 @@ pub struct Services {
     audit_turns: audit::proof::Turns,
     backups: Backups,
     ledger: Ledger,
+    shown_certificate: Option<Box<system::ShownCertificate>>,
 }
 
 impl Services {
@@ -136,6 +138,7 @@ impl Services {
             audit_turns: audit::proof::Turns::default(),
             backups: Backups::default(),
             ledger,
+            shown_certificate: None,
         }
     }
 
@@ -147,6 +150,11 @@ impl Services {
     /// Mails links, by way of `send`. Without it they are shown only.
     pub fn mailing(self, send: Box<mail::SendLetter>) -> Self {
         Self { mailer: Some(Mailer::new(send)), ..self }
+    }
+
+    /// Whose server certificate is that of `shown`.
+    pub fn certified(self, shown: Box<system::ShownCertificate>) -> Self {
+        Self { shown_certificate: Some(shown), ..self }
     }
 
     /// On this network: where webhooks may lead.

@@ -37,8 +37,8 @@ pub async fn settle(
     }
     let erased_again = gdpr::replay(store, erased, command_life, now).await?;
     let mut sessions_ended = 0;
-    while end_sessions {
-        let some = sessions::some(&store.snapshot()?, STEP)?;
+    loop {
+        let some = if end_sessions { sessions::some(&store.snapshot()?, STEP)? } else { Vec::new() };
         if some.is_empty() {
             break;
         }

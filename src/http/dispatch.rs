@@ -16,12 +16,14 @@ use uuid::Uuid;
 use super::authn;
 use super::extract::Input;
 use super::limits::{Limits, Verdict};
+use super::metrics::Requests;
 use super::peer::client_address;
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
+use crate::domain::authz::Permission;
 use crate::domain::op::{Op, Principal};
 use crate::error::Error;
 use crate::ids::{Ids, RequestId};
@@ -33,11 +35,14 @@ const MAX_BODY: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// From the end of the body to the answer, at most: longer than the longest wait that a client may ask for.
 const WORK_TIME: Duration = Duration::from_secs(50);
+/// Outside the API: for the machine's own monitoring, and for whoever may administer the system.
+const METRICS: &str = "/metrics";
 
 pub struct Dispatch {
     pub services: Arc<Services>,
     pub router: Router,
     pub limits: Limits,
+    pub requests: Requests,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<Ids>,
     pub trusted_proxies: Vec<ipnet::IpNet>,
@@ -49,6 +54,8 @@ pub struct Dispatch {
 #[derive(Default)]
 struct Trail {
     route: Option<&'static str>,
+    /// Its place among the routes.
+    place: Option<usize>,
     principal: Option<Principal>,
     verdict: Option<Verdict>,
 }
@@ -81,6 +88,9 @@ impl Dispatch {
             verdict => verdict,
         };
 
+        let over_limit = reply.status == StatusCode::TOO_MANY_REQUESTS
+            && verdict.is_some_and(|verdict| verdict.retry_after.is_some());
+        self.requests.count(trail.place, reply.status, started.elapsed(), over_limit);
         let request_id = request_id.to_string();
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
         let stream = reply.stream.take();
@@ -125,6 +135,9 @@ impl Dispatch {
         B::Error: std::error::Error + Send + Sync + 'static,
     {
         self.check_host(parts)?;
+        if parts.uri.path() == METRICS {
+            return self.metrics(parts, peer, now, trail).await;
+        }
         // Find the route: 404, 405. Whoever finds none counts like any stranger.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
@@ -135,6 +148,7 @@ impl Dispatch {
         };
         let Route { access, rate, endpoint, .. } = found.route;
         trail.route = Some(found.route.path);
+        trail.place = Some(found.place);
         if *access != Access::Open && !self.services.is_set_up() {
             return Err(not_set_up());
         }
@@ -166,6 +180,32 @@ impl Dispatch {
             }
             .into()),
         }
+    }
+
+    /// Loopback needs no token, unless it is a proxy that speaks for somebody else.
+    async fn metrics(
+        &self,
+        parts: &http::request::Parts,
+        peer: IpAddr,
+        now: Time,
+        trail: &mut Trail,
+    ) -> Result<Reply, Failure> {
+        const SPEAKS_FOR_ANOTHER: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+        trail.route = Some(METRICS);
+        let found = authn::identify(&self.services, &parts.headers, now);
+        let principal = found.as_ref().map_or(&Principal::Anonymous, |principal| principal);
+        self.limit(RateClass::Standard, principal, peer, trail)?;
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(Failure::method_not_allowed(vec![Method::GET, Method::HEAD]));
+        }
+        let is_direct = !SPEAKS_FOR_ANOTHER.iter().any(|name| parts.headers.contains_key(*name));
+        let is_near = peer.is_loopback() && is_direct && !parts.headers.contains_key(http::header::AUTHORIZATION);
+        if !is_near {
+            let principal = found?;
+            Access::needs(Permission::SystemAdmin).check(&principal)?;
+            trail.principal = Some(principal);
+        }
+        Ok(self.requests.page(&self.services.status()?))
     }
 
     fn limit(&self, rate: RateClass, principal: &Principal, peer: IpAddr, trail: &mut Trail) -> Result<(), Failure> {

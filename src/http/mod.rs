@@ -4,6 +4,7 @@ pub mod authn;
 pub mod dispatch;
 pub mod extract;
 pub mod limits;
+pub mod metrics;
 pub mod openapi;
 pub mod peer;
 pub mod respond;

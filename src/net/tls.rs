@@ -5,6 +5,9 @@ pub mod device_ca;
 mod files;
 pub mod local_ca;
 pub mod names;
+mod on_disk;
+
+pub use on_disk::certificate_on_disk;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,6 +12,7 @@ mod groups;
 mod mail;
 mod mfa;
 mod names;
+mod operations;
 mod organizations;
 mod permissions;
 mod policies;

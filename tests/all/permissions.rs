@@ -36,6 +36,8 @@ GET    /openapi.json                          anyone                  ok   ok   
 GET    /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
+GET    /system                                system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401
 
