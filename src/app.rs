@@ -36,6 +36,7 @@ use crate::store::{self, Store};
 use crate::tasks;
 
 mod backup;
+mod bundle;
 mod control;
 mod doctor;
 mod folder;
@@ -43,6 +44,7 @@ mod restore;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
+pub use bundle::bundle;
 pub use doctor::{Finding, Severity, examine};
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
@@ -176,7 +178,7 @@ impl App {
         let mut tasks = tasks::start(&services, heartbeat_flush, post);
         tasks.spawn(renew(ca.clone(), clock));
         if let Some(listener) = control {
-            tasks.spawn(control::serve(listener, services.clone()));
+            tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let mut disk = services.store.failed();
         let stop = async {

@@ -23,6 +23,7 @@ mod process;
 mod recover_admin;
 mod restore;
 mod serve;
+mod support_bundle;
 mod version;
 
 /// Device management in one static binary.
@@ -47,6 +48,7 @@ enum Command {
     Restore(restore::Restore),
     Export(export::Export),
     Doctor(doctor::Doctor),
+    SupportBundle(support_bundle::SupportBundle),
     CheckConfig(check_config::CheckConfig),
     Openapi(openapi::Openapi),
     Version(version::Version),
@@ -63,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::SupportBundle(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
@@ -151,6 +154,7 @@ mod tests {
             "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
             "zero export --salvage --data-dir D OUT",
             "zero doctor --data-dir D --json",
+            "zero support-bundle --data-dir D F",
             "zero check-config --config F",
             "zero openapi",
             "zero version",

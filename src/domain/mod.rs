@@ -38,6 +38,7 @@ pub mod sessions;
 pub mod setup;
 pub mod stats;
 pub mod system;
+mod timekeeping;
 mod tokens;
 pub mod users;
 pub mod webhooks;
@@ -97,6 +98,7 @@ pub struct Services {
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
     backups: Backups,
+    timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
     shown_certificate: Option<Box<system::ShownCertificate>>,
 }
@@ -137,6 +139,7 @@ impl Services {
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
             backups: Backups::default(),
+            timekeeper: timekeeping::Timekeeper::default(),
             ledger,
             shown_certificate: None,
         }

@@ -175,3 +175,68 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("ZERO_LOG_LEVEL"));
 }
+
+#[test]
+fn the_alerts_and_the_dashboard_name_figures_that_there_are() {
+    let packaging = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging");
+    let rules = packaging.join("prometheus/zero.rules.yml");
+    promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    let source = fs::read_to_string("src/http/metrics.rs").unwrap();
+    let dashboard = fs::read_to_string(packaging.join("grafana/zero.json")).unwrap();
+    let parsed: Value = serde_json::from_str(&dashboard).unwrap();
+    assert_eq!(parsed["panels"].as_array().unwrap().len(), 10);
+    for text in [&dashboard, &fs::read_to_string(rules).unwrap()] {
+        for name in
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|name| name.starts_with("zero_"))
+        {
+            let of_histogram = ["_bucket", "_count", "_sum"].iter().find_map(|end| name.strip_suffix(end));
+            assert!(source.contains(&format!("\"{}\"", of_histogram.unwrap_or(name))), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_support_bundle_tells_of_the_appliance_and_of_nobody() {
+    const SETTINGS: &[(&str, &str)] = &[
+        ("ZERO_SERVER_NAMES", "canary-host.example"),
+        ("ZERO_SMTP_HOST", "localhost"),
+        ("ZERO_SMTP_TLS", "none"),
+        ("ZERO_SMTP_FROM", "canary@canary.example"),
+        ("ZERO_SMTP_USERNAME", "canary-user"),
+        ("ZERO_SMTP_PASSWORD", "canary-password"),
+        ("ZERO_BACKUP_SECOND_FOLDER", "/mnt/canary-share"),
+        ("ZERO_SERVER_LISTEN", "127.0.0.1:0"),
+    ];
+    let mut server = Server::start_with(SETTINGS).await;
+    let token = server.token().await;
+    let user = json!({"name": "Canary Person", "email": "canary@acme.example", "role": "user"});
+    server.post("/users", &token, user).await.expect(201);
+    server.enroll(&token, "canary-device").await;
+    let data = server.folder.path().join("data");
+    let elsewhere = TempDir::with_prefix("canary").unwrap();
+    for (index, is_running) in [true, false].into_iter().enumerate() {
+        if !is_running {
+            server.process.kill().unwrap();
+            server.process.wait().unwrap();
+            fs::write(data.join("restoring"), "").unwrap();
+            fs::set_permissions(data.join("tls/ca.key"), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        // The folder's own name is not to be in it either.
+        let link = elsewhere.path().join(format!("data{index}"));
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let file = server.folder.path().join(format!("{index}.json"));
+        let made = zero(&["support-bundle", "--data-dir", link.to_str().unwrap(), file.to_str().unwrap()])
+            .envs(SETTINGS.iter().copied())
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.to_lowercase().contains("canary"), "{text}");
+        assert!(!text.contains(&token) && !text.contains("acme.example"), "{text}");
+        let bundle: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(bundle["settings"]["smtp"]["password"], "set");
+        assert_eq!(bundle["status"].is_object(), is_running);
+        assert_eq!(bundle["metrics"].is_string(), is_running);
+        assert!(bundle["doctor"].as_array().unwrap().len() > 5);
+    }
+}
