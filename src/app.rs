@@ -10,11 +10,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
+use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
-use crate::domain::system::{Certificate, ShownCertificate};
+use crate::domain::system::Edge;
 use crate::domain::webhooks::Post;
 use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, setup};
 use crate::error::Error;
@@ -24,33 +26,34 @@ use crate::http::metrics::Requests;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
+use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
-use crate::net::tls::device_ca::{CsrError, DeviceCa};
-use crate::net::tls::local_ca::LocalCa;
+use crate::net::syslog::Syslog;
+use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
 
 mod backup;
 mod bundle;
+mod certificates;
 mod control;
 mod doctor;
 mod folder;
 mod restore;
+mod syslog;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
 pub use bundle::bundle;
+use certificates::Certificates;
 pub use doctor::{Finding, Severity, examine};
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
-
-/// How often the certificate is looked at: whether it is due, and whether the machine's addresses have changed.
-const RENEWAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +77,12 @@ pub struct App {
     started: Started,
     services: Arc<Services>,
     dispatch: Arc<Dispatch>,
-    ca: Arc<LocalCa>,
+    certificates: Arc<Certificates>,
     listener: Listener,
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
-    clock: Arc<dyn Clock>,
+    collector: Option<Arc<Connect>>,
     lock: File,
     control: Option<tokio::net::UnixListener>,
 }
@@ -104,21 +107,25 @@ impl App {
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
-        let names: Vec<String> = config.server.names.iter().map(ToString::to_string).collect();
-        let ca = Arc::new(LocalCa::open(&tls_dir, &names, clock.now()).map_err(failed)?);
-        let device_ca = DeviceCa::open(&tls_dir, clock.now()).map_err(failed)?;
+        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
+        let ca = certificates.ca.clone();
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
             failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
         })?;
-        let host = names.first().map_or("localhost", String::as_str);
+        let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
-        let services = services.at(url.clone()).within(targets).certified(certificate_of(ca.clone()));
-        let services = Arc::new(match Smtp::new(&config.smtp, host).map_err(failed)? {
+        let own_name = config.server.names.first().map(ToString::to_string);
+        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
+        let shown = certificates.clone();
+        let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
+        let services = services.at(url.clone()).within(targets).behind(edge);
+        let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
@@ -130,8 +137,8 @@ impl App {
                 None
             }
         };
-        let own_names = ca.clone();
         let router = Router::new(api::routes());
+        let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
             requests: Requests::new(router.routes()),
@@ -141,6 +148,7 @@ impl App {
             ids,
             trusted_proxies: config.server.trusted_proxies.clone(),
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
+            is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
             url,
@@ -156,7 +164,19 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, control })
+        Ok(Self {
+            started,
+            services,
+            dispatch,
+            certificates,
+            listener,
+            limits,
+            heartbeat_flush,
+            post,
+            collector,
+            lock,
+            control,
+        })
     }
 
     pub fn started(&self) -> &Started {
@@ -169,15 +189,22 @@ impl App {
         move || services.ailment().is_none()
     }
 
+    /// Looks at the certificates at once, instead of within a minute; for SIGHUP.
+    pub fn look_at_certificates(&self) -> impl Fn() + Send + Sync + 'static {
+        let certificates = self.certificates.clone();
+        move || certificates.look_now()
+    }
+
     /// Serves until `shutdown`, then lets requests under way finish and closes the data file.
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, ca, listener, limits, heartbeat_flush, post, clock, lock, control, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush, post);
-        tasks.spawn(renew(ca.clone(), clock));
-        if let Some(listener) = control {
+        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
+            self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
+        tasks.spawn(certificates.clone().keep());
+        if let Some(listener) = self.control {
             tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let mut disk = services.store.failed();
@@ -191,13 +218,13 @@ impl App {
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address).await }
+            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {
             refuse.refuse(status, message, details, peer.address)
         };
-        serve::run(listener, ca.tls(), answer, Arc::new(refuse), limits, stop).await;
+        serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if *disk.borrow() {
@@ -211,17 +238,6 @@ impl App {
         }
         drop(lock);
         Ok(())
-    }
-}
-
-async fn renew(ca: Arc<LocalCa>, clock: Arc<dyn Clock>) {
-    loop {
-        tokio::time::sleep(RENEWAL).await;
-        match ca.renew(clock.now()) {
-            Ok(true) => tracing::info!("the server certificate was made anew"),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the server certificate could not be renewed: the old one serves on"),
-        }
     }
 }
 
@@ -242,25 +258,21 @@ fn postman(smtp: Smtp) -> Box<SendLetter> {
     })
 }
 
-fn certificate_of(ca: Arc<LocalCa>) -> Box<ShownCertificate> {
-    Box::new(move || {
-        let names = ca.names();
-        let addresses = names.addresses().map(|address| address.to_string());
-        Certificate {
-            not_after: ca.not_after(),
-            names: names.dns().map(Into::into).chain(addresses).collect(),
-            ca_not_after: ca.authority().not_after(),
-            ca_sha256: ca.authority().fingerprint(),
-        }
-    })
-}
-
 fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
     Box::new(move |csr, device, organization, now| match ca.issue(csr, device, organization, now) {
-        Ok(issued) => Ok(DeviceCertificate { certificate_pem: issued.certificate_pem, ca_pem: issued.ca_pem }),
+        Ok(Issued { certificate_pem, ca_pem, serial, fingerprint, not_after }) => Ok(DeviceCertificate {
+            certificate_pem,
+            ca_pem,
+            certificate: Certificate { fingerprint, serial, expires_at: not_after },
+        }),
         Err(CsrError::Failed(error)) => Err(Error::internal(error)),
         Err(error) => Err(Error::field("csr", error.to_string())),
     })
+}
+
+fn presented(certificate: ClientCertificate) -> Presented {
+    let ClientCertificate { device, organization, fingerprint, not_after } = certificate;
+    Presented { device_id: device, organization_id: organization, fingerprint, expires_at: not_after }
 }
 
 /// The first organization and its administrator, for `zero init`.

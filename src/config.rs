@@ -23,8 +23,10 @@ mod print;
 mod read;
 mod secret;
 mod smtp;
+mod syslog;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
@@ -33,6 +35,8 @@ pub use mistake::{Mistake, Mistakes, Source};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
+pub use syslog::{HostPort, SyslogConfig};
+pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
@@ -40,10 +44,12 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
     pub server: ServerConfig,
+    pub tls: TlsConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
     pub audit: AuditConfig,
+    pub syslog: SyslogConfig,
     pub store: StoreConfig,
     pub backup: BackupConfig,
     pub smtp: SmtpConfig,
@@ -255,7 +261,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, limits, auth, devices, audit, store, backup, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -265,6 +271,8 @@ impl Config {
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
+
+        tls.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);
@@ -289,6 +297,8 @@ impl Config {
 
         visitor.section("audit");
         visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
+
+        syslog.visit(visitor);
 
         visitor.section("store");
         visitor.setting("cache_mib", mebibytes(1..=65_536), &mut store.cache);

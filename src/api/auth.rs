@@ -8,8 +8,10 @@ use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::accounts::Person;
 use crate::domain::auth::{self, SignedIn};
+use crate::domain::authz::Permission;
 use crate::domain::op::Op;
 use crate::error::Error;
+use crate::http::cookie::{CookieChange, TokenPlace, WithCookie};
 use crate::http::extract::{self, IfMatch, Path, Query, UserAgent};
 use crate::http::respond::{Json, NoContent, Page, Tag, Tagged};
 use crate::http::route::{Access, RateClass, Route};
@@ -63,7 +65,9 @@ struct MfaRequired {
 #[derive(Serialize, JsonSchema)]
 pub struct LoggedIn {
     token: String,
-    refresh_token: String,
+    /// Left out when it is in the cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
     /// Seconds that `token` is good for.
     expires_in: u64,
     token_type: &'static str,
@@ -80,13 +84,23 @@ impl LoggedIn {
         let User { id, email, name, organization_id, .. } = user;
         Self {
             token: signed_in.token,
-            refresh_token: signed_in.refresh_token,
+            refresh_token: Some(signed_in.refresh_token),
             expires_in: signed_in.expires_in,
             token_type: "Bearer",
             user: LoggedInUser { id, email, name, role, organization_id },
             mfa_setup_required_by,
         }
     }
+
+    /// Moves the refresh token to where the client wants it.
+    pub fn place(&mut self, services: &Services, place: &TokenPlace) -> Option<CookieChange> {
+        into_cookie(services, place, &mut self.refresh_token)
+    }
+}
+
+fn into_cookie(services: &Services, place: &TokenPlace, token: &mut Option<String>) -> Option<CookieChange> {
+    let TokenPlace::Cookie(_) = place else { return None };
+    token.take().map(|token| CookieChange::Keep { token, seconds: services.refresh_token_life().as_secs() })
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -103,26 +117,36 @@ async fn log_in(
     op: Op,
     extract::Json(new): extract::Json<LogIn>,
     UserAgent(agent): UserAgent,
-) -> Result<Json<LogInAnswer>, Error> {
-    Ok(Json(match services.log_in(&op, &new.email, &new.password, agent).await? {
-        auth::LogIn::SignedIn(signed_in) => LogInAnswer::LoggedIn(LoggedIn::new(services, *signed_in)),
+    place: TokenPlace,
+) -> Result<WithCookie<Json<LogInAnswer>>, Error> {
+    let mut change = None;
+    let answer = Json(match services.log_in(&op, &new.email, &new.password, agent).await? {
+        auth::LogIn::SignedIn(signed_in) => {
+            let mut logged_in = LoggedIn::new(services, *signed_in);
+            change = logged_in.place(services, &place);
+            LogInAnswer::LoggedIn(logged_in)
+        }
         auth::LogIn::MfaRequired { mfa_token, methods } => {
             LogInAnswer::MfaRequired(MfaRequired { mfa_required: true, mfa_token, mfa_methods: methods })
         }
-    }))
+    });
+    Ok(WithCookie { answer, change })
 }
 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Refresh {
+    /// Required, unless it is in the cookie.
     #[schemars(length(max = 256))]
-    refresh_token: String,
+    refresh_token: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Refreshed {
     token: String,
-    refresh_token: String,
+    /// Left out when it is in the cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<String>,
     expires_in: u64,
 }
 
@@ -130,14 +154,28 @@ async fn refresh(
     services: &Services,
     op: Op,
     extract::Json(Refresh { refresh_token }): extract::Json<Refresh>,
-) -> Result<Json<Refreshed>, Error> {
-    let renewed = services.refresh(&op, &refresh_token).await?;
-    let (token, refresh_token) = (renewed.token, renewed.refresh_token);
-    Ok(Json(Refreshed { token, refresh_token, expires_in: renewed.expires_in }))
+    place: TokenPlace,
+) -> Result<WithCookie<Json<Refreshed>>, Error> {
+    let spent = match &place {
+        TokenPlace::Body => refresh_token.ok_or_else(|| Error::field("refresh_token", "is required"))?,
+        TokenPlace::Cookie(_) if refresh_token.is_some() => {
+            return Err(Error::field("refresh_token", "is in the cookie: leave it out of the body"));
+        }
+        TokenPlace::Cookie(held) => {
+            held.clone().ok_or_else(|| Error::Unauthenticated("there is no session in the cookie".into()))?
+        }
+    };
+    let renewed = services.refresh(&op, &spent).await?;
+    let mut refresh_token = Some(renewed.refresh_token);
+    let change = into_cookie(services, &place, &mut refresh_token);
+    let answer = Json(Refreshed { token: renewed.token, refresh_token, expires_in: renewed.expires_in });
+    Ok(WithCookie { answer, change })
 }
 
-async fn log_out(services: &Services, op: Op) -> Result<NoContent, Error> {
-    services.log_out(&op).await.map(|()| NoContent)
+async fn log_out(services: &Services, op: Op, place: TokenPlace) -> Result<WithCookie<NoContent>, Error> {
+    services.log_out(&op).await?;
+    let change = (place != TokenPlace::Body).then_some(CookieChange::Clear);
+    Ok(WithCookie { answer: NoContent, change })
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -188,8 +226,24 @@ pub fn tagged(person: Person) -> Tagged<Json<UserView>> {
     Tagged { tag, answer: Json(UserView::new(person)) }
 }
 
-async fn me(services: &Services, op: Op) -> Result<Tagged<Json<UserView>>, Error> {
-    services.me(&op).map(tagged)
+/// The signed-in user, with what the session may do.
+#[derive(Serialize, JsonSchema)]
+struct Me {
+    #[serde(flatten)]
+    user: UserView,
+    permissions: Vec<Permission>,
+    /// Until when a second factor must be set up; from then on that is all that the session may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mfa_setup_required_by: Option<Time>,
+}
+
+async fn me(services: &Services, op: Op) -> Result<Tagged<Json<Me>>, Error> {
+    let person = services.me(&op)?;
+    let mfa_setup_required_by = services.mfa_setup_required_by(&person.user);
+    let permissions: Vec<Permission> = op.principal.permissions().iter().collect();
+    let Person { user, role, groups, device_count } = &person;
+    let tag = Tag::of(user.revision, &(user.last_login, device_count, groups, role, &permissions));
+    Ok(Tagged { tag, answer: Json(Me { user: UserView::new(person), permissions, mfa_setup_required_by }) })
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -6,6 +6,7 @@ use super::qr;
 use crate::domain::Services;
 use crate::domain::op::Op;
 use crate::error::Error;
+use crate::http::cookie::{TokenPlace, WithCookie};
 use crate::http::extract::{self, UserAgent};
 use crate::http::respond::{Json, NoContent};
 use crate::http::route::{Access, RateClass, Route};
@@ -38,9 +39,12 @@ async fn verify(
     op: Op,
     extract::Json(Verify { mfa_token, method, code }): extract::Json<Verify>,
     UserAgent(agent): UserAgent,
-) -> Result<Json<LoggedIn>, Error> {
+    place: TokenPlace,
+) -> Result<WithCookie<Json<LoggedIn>>, Error> {
     let signed_in = services.verify_mfa(&op, &mfa_token, method, &code, agent).await?;
-    Ok(Json(LoggedIn::new(services, signed_in)))
+    let mut logged_in = LoggedIn::new(services, signed_in);
+    let change = logged_in.place(services, &place);
+    Ok(WithCookie { answer: Json(logged_in), change })
 }
 
 /// Every change of a factor takes the password again.

@@ -5,9 +5,11 @@ mod assignments;
 mod audit_logs;
 mod auth;
 mod commands;
+mod device_certificates;
 mod devices;
 mod effective_policy;
 mod enrollment_tokens;
+mod events;
 mod gdpr;
 mod groups;
 mod health;
@@ -36,6 +38,7 @@ pub fn routes() -> Vec<Route> {
         mfa::routes(),
         api_keys::routes(),
         devices::routes(),
+        device_certificates::routes(),
         commands::routes(),
         enrollment_tokens::routes(),
         effective_policy::routes(),
@@ -44,6 +47,7 @@ pub fn routes() -> Vec<Route> {
         preview::routes(),
         audit_logs::routes(),
         stats::routes(),
+        events::routes(),
         system::routes(),
         gdpr::routes(),
         groups::routes(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::control::Client;
 use super::doctor::Finding;
 use crate::config::Loaded;
-use crate::domain::system::Status;
+use crate::domain::status::Status;
 
 /// Settings whose text is one of a few words.
 const WORDS: &[&str] = &["log.level", "log.format", "smtp.tls"];

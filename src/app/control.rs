@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::domain::Services;
-use crate::domain::system::Status;
+use crate::domain::status::Status;
 use crate::http::dispatch::Dispatch;
 use crate::model::backup::{Contents, ProvenBackup};
 use crate::store::backup::{self, BackupError, Guard, Watch};

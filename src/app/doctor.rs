@@ -15,7 +15,7 @@ use crate::clock::Time;
 use crate::config::{Config, StoreConfig};
 use crate::domain::audit::offline::{self, Kept};
 use crate::domain::backups;
-use crate::domain::system::{Disk, Status};
+use crate::domain::status::{Disk, Status};
 use crate::net::tls::certificate_on_disk;
 use crate::store::backup::{self, TLS_FOLDER};
 use crate::store::{self, clock_floor};

@@ -23,7 +23,8 @@ pub fn targets(config: WebhooksConfig, ca: Arc<LocalCa>, port: u16) -> Arc<Targe
 pub fn sender(config: &WebhooksConfig, targets: Arc<Targets>) -> Result<Arc<Post>, StartError> {
     let resolve = Box::new(|name: String| Box::pin(async move { outbound::resolve(&name).await }) as _);
     let permit = Box::new(move |to, is_tls| targets.permit(to, is_tls));
-    let client = Client::new(resolve, permit, config.ca_file.as_deref()).map_err(failed)?;
+    let client = Client::new(resolve, permit, config.ca_file.as_deref());
+    let client = client.map_err(|error| failed(format_args!("webhooks.ca_file: {error}")))?;
     let client = Arc::new(client);
     Ok(Arc::new(move |Outgoing { url, headers, body, .. }| {
         let client = client.clone();

@@ -48,13 +48,35 @@ pub(super) fn return_memory() {
     }
 }
 
-/// Gives back the pages that are free by now, also those between others in use.
+/// Bytes of memory that may lie idle in the heap.
+const IDLE_MEMORY: u64 = 4 << 20;
+
+/// Gives back the pages that are free by now, also those between others in use, when there are many of them. That takes
+/// milliseconds in a large heap; looking whether it is worth it takes none.
 ///
 /// A burst of enrolments leaves gaps all over the heap, which glibc keeps for the next one.
 pub(super) fn trim_memory() {
-    // SAFETY: it only returns free pages, under the allocator's own locks.
     #[cfg(target_env = "gnu")]
-    let _ = unsafe { libc::malloc_trim(0) };
+    if held().is_none_or(|held| held > used() + IDLE_MEMORY) {
+        // SAFETY: it only returns free pages, under the allocator's own locks.
+        let _ = unsafe { libc::malloc_trim(0) };
+    }
+}
+
+/// Bytes of memory that the process holds and no other shares: the heap and the stacks.
+#[cfg(target_env = "gnu")]
+fn held() -> Option<u64> {
+    let sizes = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let mut pages = sizes.split_ascii_whitespace().skip(1).map_while(|pages| pages.parse::<u64>().ok());
+    Some(pages.next()?.saturating_sub(pages.next()?) * rustix::param::page_size() as u64)
+}
+
+/// Bytes that are allocated.
+#[cfg(target_env = "gnu")]
+fn used() -> u64 {
+    // SAFETY: it only counts, under the allocator's own locks.
+    let heap = unsafe { libc::mallinfo2() };
+    (heap.uordblks + heap.hblkhd) as u64
 }
 
 /// Open files beside connections: the data file, the log, the runtime, outgoing connections.

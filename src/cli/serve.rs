@@ -31,7 +31,7 @@ mod supervisor;
 #[derive(Args)]
 #[command(after_long_help = "\
 SIGTERM and SIGINT let requests under way finish (server.drain_seconds); a second one ends the process at once. SIGHUP \
-does nothing: settings are read at start only. Under systemd it reports readiness and answers the watchdog.
+looks at the certificates at once (tls.cert_file, ACME); settings are read at start only. Under systemd it reports readiness and answers the watchdog.
 
 Exit codes: 0 stopped as told, 1 failed, 2 the command line or the configuration is wrong.
 
@@ -52,8 +52,8 @@ pub(super) struct Serve {
 /// Threads for work that blocks: files and password hashing, both of which have tighter bounds of their own.
 const BLOCKING_THREADS: usize = 32;
 
-/// How often free memory is given back to the system.
-const TRIM: Duration = Duration::from_secs(60);
+/// How often memory that lies idle is looked for.
+const TRIM: Duration = Duration::from_secs(2);
 
 /// How long work that blocks may go on once everything else has ended.
 const LAST_WORK: Duration = Duration::from_secs(5);
@@ -123,6 +123,8 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
 
     let supervisor = Supervisor::new(app.health());
     supervisor.ready();
+    let look = app.look_at_certificates();
+    let hangups = stop.clone();
     let stopping = async {
         stop.asked().await;
         supervisor.stopping();
@@ -131,13 +133,19 @@ async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
         ended = app.run_until(stopping) => ended.map_err(failed("stopped after a failure")),
         never = supervisor.watch(log) => match never {},
         never = trim_memory() => match never {},
+        never = async {
+            loop {
+                hangups.hangup().await;
+                look();
+            }
+        } => never,
     }
 }
 
 async fn trim_memory() -> Infallible {
     loop {
         tokio::time::sleep(TRIM).await;
-        // It takes milliseconds in a large heap; should the thread panic, the next one tries again.
+        // Should the thread panic, the next one tries again.
         let _ = tokio::task::spawn_blocking(process::trim_memory).await;
     }
 }

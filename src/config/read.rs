@@ -100,7 +100,8 @@ impl Reader {
 
     /// What can only be said of two settings together, when each of them holds.
     fn compare(&mut self, config: &Config) {
-        if let Some((keys, message)) = config.smtp.contradiction() {
+        let tls = config.tls.contradiction(&config.server.names);
+        for (keys, message) in [config.smtp.contradiction(), tls].into_iter().flatten() {
             self.refuse_together(keys, message);
         }
         let (longer, shorter) = ("devices.offline_after_seconds", "devices.checkin_seconds");

@@ -46,12 +46,28 @@ fn every_setting_can_be_given_in_the_environment() {
     for path in keys_of(&plain) {
         let (section, key) = path.split_once('.').unwrap();
         // What cannot stand alone.
-        let with: &[(&str, &str)] = if path == "smtp.host" { &[("ZERO_SMTP_FROM", "zero@example.com")] } else { &[] };
+        let with: &[(&str, &str)] = match path.as_str() {
+            "smtp.host" => &[("ZERO_SMTP_FROM", "zero@example.com")],
+            "tls.mode" => &[("ZERO_SERVER_NAMES", "zero.example.com")],
+            _ => &[],
+        };
         let candidates = match &tables[section][key] {
             toml::Value::Integer(number) => vec![(number + 1).to_string()],
             toml::Value::Boolean(value) => vec![(!value).to_string()],
             // The first that the setting takes is tried, so one for each kind of text is enough.
-            _ => ["127.0.0.1:1", "10.9.0.0/16", "debug", "json", "starttls", "a@b.example"].map(String::from).to_vec(),
+            _ => [
+                "127.0.0.1:1",
+                "10.9.0.0/16",
+                "debug",
+                "json",
+                "starttls",
+                "http-01",
+                "acme",
+                "https://ca.example/dir",
+                "a@b.example",
+            ]
+            .map(String::from)
+            .to_vec(),
         };
         let variable = format!("ZERO_{section}_{key}").to_uppercase();
         let loaded = candidates
@@ -253,4 +269,20 @@ fn mail_needs_a_sender_both_halves_of_a_sign_in_and_tls_beyond_the_private_netwo
     for near in ["localhost", "127.0.0.1", "10.0.0.25", "::1", "fd00::19"] {
         load(&format!("[smtp]\nhost = '{near}'\nfrom = 'a@b.example'\ntls = 'none'"), &[], Flags::default()).unwrap();
     }
+}
+
+#[test]
+fn a_certificate_is_asked_for_by_name_and_comes_from_somewhere() {
+    let load = |variables: &[(&str, &str)]| Config::load(None, environment(variables), Flags::default());
+    let refused = |variables: &[(&str, &str)]| load(variables).unwrap_err().to_string();
+    let acme = ("ZERO_TLS_MODE", "acme");
+    assert!(refused(&[acme]).contains("needs a DNS name in server.names"));
+    assert!(refused(&[acme, ("ZERO_SERVER_NAMES", "192.0.2.7")]).contains("needs a DNS name in server.names"));
+    assert!(load(&[acme, ("ZERO_SERVER_NAMES", "192.0.2.7,zero.example.com")]).is_ok());
+    let files = ("ZERO_TLS_MODE", "files");
+    let (cert, key) = (("ZERO_TLS_CERT_FILE", "/a.pem"), ("ZERO_TLS_KEY_FILE", "/a.key"));
+    assert!(refused(&[files, cert]).contains("needs tls.cert_file and tls.key_file"));
+    assert!(refused(&[files, cert, key]).contains("needs server.names"));
+    assert!(load(&[files, cert, key, ("ZERO_SERVER_NAMES", "192.0.2.7")]).is_ok());
+    assert!(refused(&[("ZERO_TLS_ACME_DIRECTORY", "http://ca.example/dir")]).contains("must be an https URL"));
 }

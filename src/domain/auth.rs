@@ -1,10 +1,12 @@
 //! Signing in and out, and who is behind a token.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::challenges::Challenge;
-use super::op::{ApiKeyPrincipal, DevicePrincipal, Op, Principal, UserPrincipal};
-use super::{Services, secrets, tokens};
+use super::op::{DevicePrincipal, Op, Principal};
+use super::{Services, principals, secrets, tokens};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::model::audit::{Actor, ActorType};
@@ -71,37 +73,19 @@ impl Services {
     fn identify_user(&self, token: &str, now: Time) -> Result<Principal, Error> {
         let directory = self.store.memory().directory();
         let access = self.tokens.verify(directory.signing_keys(), token, now).ok_or_else(Error::unauthenticated)?;
-        let session = directory.session(access.session_id).filter(|session| session.user_id == access.user_id);
-        let user = directory.user(access.user_id).filter(|user| user.status == UserStatus::Active);
-        match (session, user) {
-            (Some(session), Some(user)) if now < session.expires_at => Ok(Principal::User(UserPrincipal {
-                id: user.id,
-                organization_id: user.organization_id,
-                name: user.name.clone(),
-                session_id: access.session_id,
-                permissions: directory.permissions(user.role),
-                must_enroll_mfa: self.must_enroll_mfa(&directory, user, now),
-            })),
-            _ => Err(Error::unauthenticated()),
-        }
+        let signed_in = (access.user_id, access.session_id);
+        let user = principals::user(&directory, self.config.auth.mfa_grace, signed_in, now);
+        user.map(Principal::User).ok_or_else(Error::unauthenticated)
     }
 
-    /// From memory alone. A key is as good as its maker: it stops with their suspension, and shrinks with their role.
+    /// From memory alone.
     fn identify_api_key(&self, token: &str, now: Time) -> Result<Principal, Error> {
         let directory = self.store.memory().directory();
-        let key = directory.api_key_by_hash(&secrets::hash(token)).filter(|key| now < key.expires_at);
-        let key = key.ok_or_else(Error::unauthenticated)?;
-        let maker = directory.user(key.created_by).filter(|maker| maker.status == UserStatus::Active);
-        let maker = maker.ok_or_else(Error::unauthenticated)?;
+        let key = directory.api_key_by_hash(&secrets::hash(token)).ok_or_else(Error::unauthenticated)?;
+        let principal = principals::api_key(&directory, self.config.auth.mfa_grace, key, now);
+        let principal = principal.ok_or_else(Error::unauthenticated)?;
         key.used(now);
-        Ok(Principal::ApiKey(ApiKeyPrincipal {
-            id: key.id,
-            organization_id: key.organization_id,
-            name: key.name.clone(),
-            user_id: maker.id,
-            permissions: directory.api_key_permissions(key, maker),
-            must_enroll_mfa: self.must_enroll_mfa(&directory, maker, now),
-        }))
+        Ok(Principal::ApiKey(principal))
     }
 
     fn identify_device(&self, token: &str, now: Time) -> Result<Principal, Error> {
@@ -184,6 +168,11 @@ impl Services {
             })
             .await?;
         Err(Error::Unauthenticated("invalid credentials".into()))
+    }
+
+    /// How long a refresh token is good for.
+    pub fn refresh_token_life(&self) -> Duration {
+        self.config.auth.refresh_token_life
     }
 
     /// Spends the refresh token for new tokens of the same session.

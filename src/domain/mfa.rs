@@ -17,7 +17,6 @@ use crate::model::mfa::{Mfa, MfaMethod, PendingTotp, Totp};
 use crate::model::sealed::Sealed;
 use crate::model::user::User;
 use crate::store::audit::AuditEvent;
-use crate::store::memory::{Directory, UserFacts};
 use crate::store::write::{Audited, Tx};
 use crate::store::{seal, users};
 
@@ -158,12 +157,6 @@ impl Services {
     pub fn mfa_setup_required_by(&self, user: &User) -> Option<Time> {
         let since = self.store.memory().directory().require_mfa_since(user.organization_id);
         since.filter(|_| !user.mfa_enabled()).map(|since| since.plus(self.config.auth.mfa_grace))
-    }
-
-    /// Whether the time that the organization gives for setting up a second factor has run out on the user.
-    pub(super) fn must_enroll_mfa(&self, directory: &Directory, user: &UserFacts, now: Time) -> bool {
-        let since = directory.require_mfa_since(user.organization_id);
-        !user.mfa_enabled && since.is_some_and(|since| now >= since.plus(self.config.auth.mfa_grace))
     }
 }
 

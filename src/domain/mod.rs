@@ -12,10 +12,12 @@ mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod compliance;
+pub mod device_certificates;
 pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;
+pub mod events;
 pub mod gdpr;
 pub mod groups;
 pub mod links;
@@ -29,6 +31,7 @@ pub mod organizations;
 mod passwords;
 pub mod policies;
 pub mod preview;
+mod principals;
 pub mod recovery;
 mod resets;
 pub mod restore;
@@ -37,6 +40,7 @@ mod secrets;
 pub mod sessions;
 pub mod setup;
 pub mod stats;
+pub mod status;
 pub mod system;
 mod timekeeping;
 mod tokens;
@@ -52,6 +56,7 @@ use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::model::device::Certificate;
 use crate::model::organization::Tier;
 use crate::store::Store;
 use crate::store::ledger::Ledger;
@@ -69,6 +74,7 @@ use webhooks::target::{Surroundings, Targets};
 pub struct DeviceCertificate {
     pub certificate_pem: String,
     pub ca_pem: String,
+    pub certificate: Certificate,
 }
 
 /// Issues certificates to devices; an error says what is wrong with the request.
@@ -89,6 +95,7 @@ pub struct Services {
     challenges: Challenges,
     setup_code: SetupCode,
     mailer: Option<Mailer>,
+    edge: Option<system::Edge>,
     targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -97,10 +104,10 @@ pub struct Services {
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
+    streams: events::Streams,
     backups: Backups,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
-    shown_certificate: Option<Box<system::ShownCertificate>>,
 }
 
 impl Services {
@@ -132,16 +139,17 @@ impl Services {
             challenges: Challenges::default(),
             setup_code,
             mailer: None,
+            edge: None,
             targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
+            streams: events::Streams::default(),
             backups: Backups::default(),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
-            shown_certificate: None,
         }
     }
 
@@ -155,9 +163,9 @@ impl Services {
         Self { mailer: Some(Mailer::new(send)), ..self }
     }
 
-    /// Whose server certificate is that of `shown`.
-    pub fn certified(self, shown: Box<system::ShownCertificate>) -> Self {
-        Self { shown_certificate: Some(shown), ..self }
+    /// Behind this edge, whose certificates clients see.
+    pub fn behind(self, edge: system::Edge) -> Self {
+        Self { edge: Some(edge), ..self }
     }
 
     /// On this network: where webhooks may lead.

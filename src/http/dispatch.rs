@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, WWW_AUTHENTICATE};
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, IF_NONE_MATCH, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
-use super::authn;
 use super::extract::Input;
 use super::limits::{Limits, Verdict};
 use super::metrics::Requests;
@@ -21,10 +20,11 @@ use super::peer::client_address;
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
+use super::{assets, authn};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
 use crate::domain::authz::Permission;
-use crate::domain::op::{Op, Principal};
+use crate::domain::op::{Op, Presented, Principal};
 use crate::error::Error;
 use crate::ids::{Ids, RequestId};
 use crate::store::idempotency::{self, Idempotency};
@@ -38,6 +38,9 @@ const WORK_TIME: Duration = Duration::from_secs(50);
 /// Outside the API: for the machine's own monitoring, and for whoever may administer the system.
 const METRICS: &str = "/metrics";
 
+/// Half a year, for the one host: short enough that a change of mind is not for ever.
+const HSTS: &str = "max-age=15552000";
+
 pub struct Dispatch {
     pub services: Arc<Services>,
     pub router: Router,
@@ -48,6 +51,8 @@ pub struct Dispatch {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Whether a `Host` is one of the appliance's names or addresses.
     pub is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Whether browsers trust the certificate that they are shown for a `Host`.
+    pub is_publicly_trusted: Box<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// What the wrapper learns on the way, for the log line and the headers.
@@ -62,7 +67,9 @@ struct Trail {
 
 impl Dispatch {
     /// Answers any request: request id, panics caught, errors in their one shape, headers, one log line.
-    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr) -> Response<Body>
+    ///
+    /// `shown`: the certificate of the connection's other end.
+    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr, shown: Option<Presented>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -74,7 +81,8 @@ impl Dispatch {
         let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
-        let walk = self.walk(&parts, &mut body, peer, request_id, now, &mut trail);
+        let op = Op { principal: Principal::Anonymous, request_id, peer, now, idempotency: None };
+        let walk = self.walk(&parts, &mut body, op, shown, &mut trail);
         let outcome = match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Internal("a handler panicked".into()).into()),
@@ -95,6 +103,10 @@ impl Dispatch {
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
         let stream = reply.stream.take();
         let mut response = finish(reply, &parts.method, request_id, verdict, now);
+        // A browser lets nobody past a certificate that it does not trust once it has seen this: only where it does.
+        if (self.is_publicly_trusted)(host(&parts)) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+        }
         // What is left of the body stands before the next request, so that there can be none on this connection; a
         // client that is not told would send it into the void (RFC 9112, section 9.3).
         if parts.version < Version::HTTP_2 && !is_spent(&mut body) {
@@ -125,9 +137,8 @@ impl Dispatch {
         &self,
         parts: &http::request::Parts,
         body: &mut B,
-        peer: IpAddr,
-        request_id: RequestId,
-        now: Time,
+        op: Op,
+        shown: Option<Presented>,
         trail: &mut Trail,
     ) -> Result<Reply, Failure>
     where
@@ -136,12 +147,18 @@ impl Dispatch {
     {
         self.check_host(parts)?;
         if parts.uri.path() == METRICS {
-            return self.metrics(parts, peer, now, trail).await;
+            return self.metrics(parts, &op, trail).await;
         }
+        let Op { request_id, peer, now, .. } = op;
         // Find the route: 404, 405. Whoever finds none counts like any stranger.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
+                if !is_api(parts.uri.path())
+                    && let Some(file) = assets::find(&parts.method, parts.uri.path(), &parts.headers)
+                {
+                    return Ok(file);
+                }
                 self.limit(RateClass::Standard, &Principal::Anonymous, peer, trail)?;
                 return Err(failure);
             }
@@ -153,7 +170,7 @@ impl Dispatch {
             return Err(not_set_up());
         }
         // Who is it, and within which limit: by principal for good credentials, by address for none or bad ones.
-        let principal = match authn::identify(&self.services, &parts.headers, now) {
+        let principal = match authn::identify(&self.services, &op, &parts.headers, shown).await {
             Ok(principal) => principal,
             Err(_) if access.is_public() => Principal::Anonymous,
             Err(error) => {
@@ -183,16 +200,11 @@ impl Dispatch {
     }
 
     /// Loopback needs no token, unless it is a proxy that speaks for somebody else.
-    async fn metrics(
-        &self,
-        parts: &http::request::Parts,
-        peer: IpAddr,
-        now: Time,
-        trail: &mut Trail,
-    ) -> Result<Reply, Failure> {
+    async fn metrics(&self, parts: &http::request::Parts, op: &Op, trail: &mut Trail) -> Result<Reply, Failure> {
         const SPEAKS_FOR_ANOTHER: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
         trail.route = Some(METRICS);
-        let found = authn::identify(&self.services, &parts.headers, now);
+        let peer = op.peer;
+        let found = authn::identify(&self.services, op, &parts.headers, None).await;
         let principal = found.as_ref().map_or(&Principal::Anonymous, |principal| principal);
         self.limit(RateClass::Standard, principal, peer, trail)?;
         if parts.method != Method::GET && parts.method != Method::HEAD {
@@ -221,8 +233,7 @@ impl Dispatch {
 
     /// A foreign `Host` is a page elsewhere that was talked into sending its visitors here (DNS rebinding).
     fn check_host(&self, parts: &http::request::Parts) -> Result<(), Failure> {
-        let header = || parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
-        let host = parts.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or("");
+        let host = host(parts);
         if (self.is_own_name)(host) {
             return Ok(());
         }
@@ -259,6 +270,11 @@ impl Dispatch {
         }
         Ok(Some(idempotency))
     }
+}
+
+fn host(parts: &http::request::Parts) -> &str {
+    let header = || parts.headers.get(http::header::HOST).and_then(|value| value.to_str().ok());
+    parts.uri.authority().map(http::uri::Authority::as_str).or_else(header).unwrap_or("")
 }
 
 fn hash(parts: &[&[u8]]) -> [u8; 32] {

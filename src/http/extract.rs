@@ -218,6 +218,24 @@ impl Extract for IfMatch {
     }
 }
 
+/// Where a client of an event stream has come to.
+pub struct LastEventId(pub Option<String>);
+
+impl Extract for LastEventId {
+    type Prepared = ();
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        let value = input.headers.get("last-event-id");
+        Ok(Self(value.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())))
+    }
+
+    fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.header("Last-Event-ID", "The id of the last event that was received: the stream goes on after it");
+    }
+}
+
 /// What the client calls itself, at most 200 characters of it.
 pub struct UserAgent(pub Option<String>);
 

@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::respond::Reply;
 use super::route::Route;
-use crate::domain::system::Status;
+use crate::domain::status::Status;
 use crate::model::histogram::{Histogram, Reading};
 
 /// In microseconds.

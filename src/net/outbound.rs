@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -61,7 +61,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("webhooks.ca_file: {}: {reason}", file.display())]
+#[error("{}: {reason}", file.display())]
 pub struct RootsError {
     file: PathBuf,
     reason: String,
@@ -100,21 +100,44 @@ impl Client {
     /// Why there is no answer, in words for whoever runs the receiver.
     pub async fn post(&self, url: &str, headers: &[(&'static str, String)], body: String) -> Result<Answer, String> {
         let deadline = Instant::now() + PATIENCE;
+        let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(Bytes::from(body)).map_err(|cause| cause.to_string())?;
         // Ends the connection with this attempt.
         let mut driver = JoinSet::new();
-        let response = timeout_at(deadline, self.exchange(url, headers, body, &mut driver)).await;
-        let response = response.map_err(|_| format!("no answer within {} seconds", PATIENCE.as_secs()))??;
+        let response = timeout_at(deadline, self.exchange(url, request, &mut driver)).await;
+        let response = response.map_err(|_| silent(PATIENCE))??;
         let status = response.status().as_u16();
         let mut answer = Answer { status, body: Vec::new() };
         _ = timeout_at(deadline, read(response.into_body(), &mut answer.body)).await;
         Ok(answer)
     }
 
+    /// Sends any request to its absolute URI, and takes the whole answer, whose body may have 64 KiB.
+    ///
+    /// # Errors
+    /// Why there is no answer, or not all of it within `patience`.
+    pub async fn request(&self, request: Request<Bytes>, patience: Duration) -> Result<Response<Bytes>, String> {
+        let url = request.uri().to_string();
+        let whole = async {
+            let mut driver = JoinSet::new();
+            let response = self.exchange(&url, request, &mut driver).await?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, BODY).collect().await;
+            let body = body.map_err(|cause| format!("the answer broke off: {cause}"))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let answered: Result<_, String> = timeout(patience, whole).await.unwrap_or_else(|_| Err(silent(patience)));
+        answered.map_err(|cause| format!("{url}: {cause}"))
+    }
+
+    /// `request`, with its method, headers and body, to `url`.
     async fn exchange(
         &self,
         url: &str,
-        headers: &[(&'static str, String)],
-        body: String,
+        request: Request<Bytes>,
         driver: &mut JoinSet<()>,
     ) -> Result<Response<Incoming>, String> {
         let url = Url::parse(url).map_err(|cause| format!("{url} is no URL: {cause}"))?;
@@ -122,17 +145,13 @@ impl Client {
         let host = url.host().ok_or("the URL names no host")?;
         let port = url.port_or_known_default().ok_or("the URL has no port")?;
         let authority = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
+        let mut request = request.map(Full::new);
         let path = &url[Position::BeforePath..Position::AfterQuery];
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header(HOST, authority)
-            .header(USER_AGENT, concat!("Zero/", env!("CARGO_PKG_VERSION")))
-            .header(CONTENT_TYPE, "application/json");
-        for (name, value) in headers {
-            request = request.header(*name, value);
-        }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|cause| cause.to_string())?;
+        *request.uri_mut() = path.parse().map_err(|cause| format!("{url} is no URL: {cause}"))?;
+        let authority = HeaderValue::try_from(authority).map_err(|cause| cause.to_string())?;
+        request.headers_mut().insert(HOST, authority);
+        let agent = HeaderValue::from_static(concat!("Zero/", env!("CARGO_PKG_VERSION")));
+        request.headers_mut().insert(USER_AGENT, agent);
         let stream = self.connect(&host, port, is_tls).await?;
         if !is_tls {
             return send(stream, request, driver).await;
@@ -176,6 +195,10 @@ impl Client {
         }
         Err(refusal)
     }
+}
+
+fn silent(patience: Duration) -> String {
+    format!("no answer within {} seconds", patience.as_secs())
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(

@@ -1,22 +1,37 @@
 //! TLS by itself: which certificate the next handshake shows, and where certificates come from.
 
+pub mod acme;
 pub mod authority;
 pub mod device_ca;
 mod files;
 pub mod local_ca;
+pub mod named;
 pub mod names;
 mod on_disk;
+pub mod own_files;
 
 pub use on_disk::certificate_on_disk;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::clock::Clock;
+use named::{Named, Unfit};
+
+/// What the ACME server speaks when it asks for proof (RFC 8737), and nobody else.
+pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 /// TLS sessions kept for resumption; the oldest makes room. A few hundred bytes each.
 const SESSIONS: usize = 1024;
@@ -28,8 +43,12 @@ pub enum TlsError {
     Io { file: PathBuf, source: std::io::Error },
     #[error("{} is damaged ({reason}): {remedy}", file.display())]
     Damaged { file: PathBuf, reason: String, remedy: &'static str },
-    #[error("{} may be read by others (mode {mode:04o}): chmod 600 {}", file.display(), file.display())]
-    KeyExposed { file: PathBuf, mode: u32 },
+    #[error("{} may be read by others (mode {mode:04o}): {remedy} {}", file.display(), file.display())]
+    KeyExposed { file: PathBuf, mode: u32, remedy: &'static str },
+    #[error("{}: {reason}", file.display())]
+    Unfit { file: PathBuf, reason: Unfit },
+    #[error("{} is missing", file.display())]
+    Missing { file: PathBuf },
     #[error("{} is missing, but {} is there: {remedy}", key.display(), certificate.display())]
     KeyMissing { key: PathBuf, certificate: PathBuf, remedy: &'static str },
     #[error("{} has expired: {remedy}", file.display())]
@@ -50,28 +69,106 @@ impl From<rcgen::Error> for TlsError {
     }
 }
 
-/// The server's side of TLS: versions 1.2 and 1.3, HTTP/2 and HTTP/1.1, one certificate at a time.
+/// The server's side of TLS: versions 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+///
+/// Clients that ask for a name which a certificate from elsewhere is for are shown that one; all others, above all those
+/// that ask for an address, the local authority's.
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    current: Arc<Current>,
+    shown: Arc<Shown>,
+}
+
+/// Clients that are asked for a certificate. They need not have one; what they show must be good.
+pub struct Clients {
+    /// Who issues their certificates.
+    pub authority: CertificateDer<'static>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Clients {
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let wrong = |error: &dyn std::fmt::Display| TlsError::Crypto(error.to_string());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone()).map_err(|error| wrong(&error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        verifier.allow_unauthenticated().build().map_err(|error| wrong(&error))
+    }
+}
+
+/// The appliance's own clock, which never falls behind what it knows: the machine's may show 1970.
+struct OwnTime(Arc<dyn Clock>);
+
+impl TimeProvider for OwnTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.now().unix().unsigned_abs())))
+    }
+}
+
+impl std::fmt::Debug for OwnTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnTime")
+    }
 }
 
 impl ServerTls {
-    pub fn new(certificate: CertifiedKey) -> Result<Self, TlsError> {
-        let current = Arc::new(Current(ArcSwap::from_pointee(certificate)));
-        let mut config = ServerConfig::builder_with_provider(provider())
+    /// Asks `clients`, if any, for a certificate.
+    pub fn new(local: CertifiedKey, clients: Option<&Clients>) -> Result<Self, TlsError> {
+        let shown = Arc::new(Shown {
+            local: ArcSwap::from_pointee(local),
+            named: ArcSwapOption::empty(),
+            challenges: Mutex::default(),
+        });
+        let builder = match clients {
+            Some(clients) => ServerConfig::builder_with_details(provider(), Arc::new(OwnTime(clients.clock.clone()))),
+            None => ServerConfig::builder_with_provider(provider()),
+        };
+        let builder = builder
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| TlsError::Crypto(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(current.clone());
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            .map_err(|error| TlsError::Crypto(error.to_string()))?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier()?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(shown.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok(Self { config: Arc::new(config), current })
+        Ok(Self { config: Arc::new(config), shown })
     }
 
-    /// Shows `certificate` from the next handshake on. Connections that are open stay so.
-    pub fn swap(&self, certificate: CertifiedKey) {
-        self.current.0.store(Arc::new(certificate));
+    /// Shows the local authority's `certificate` from the next handshake on. Connections that are open stay so.
+    pub(super) fn swap_local(&self, certificate: CertifiedKey) {
+        self.shown.local.store(Arc::new(certificate));
+    }
+
+    pub(super) fn local(&self) -> Arc<CertifiedKey> {
+        self.shown.local.load_full()
+    }
+
+    /// Shows `certificate`, where it is for the name that is asked for, from the next handshake on.
+    pub(super) fn show(&self, certificate: Named) {
+        self.shown.named.store(Some(Arc::new(certificate)));
+    }
+
+    /// The certificate from elsewhere that is shown.
+    pub fn named(&self) -> Option<Arc<Named>> {
+        self.shown.named.load_full()
+    }
+
+    /// Whether browsers trust, without being told to, what they are shown for `host` (with or without a port).
+    pub fn is_publicly_trusted(&self, host: &str) -> bool {
+        let host = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
+        self.shown.named.load().as_ref().is_some_and(|named| {
+            named.facts().is_publicly_trusted && host.parse::<std::net::IpAddr>().is_err() && named.is_for(&host)
+        })
+    }
+
+    /// Shows `certificate` to whoever asks, in ACME's own protocol, for proof that `name` leads here.
+    fn answer_challenge(&self, name: &str, certificate: CertifiedKey) {
+        self.shown.challenges().insert(name.into(), Arc::new(certificate));
+    }
+
+    fn end_challenges(&self) {
+        self.shown.challenges().clear();
     }
 
     pub(super) fn config(&self) -> Arc<ServerConfig> {
@@ -80,11 +177,35 @@ impl ServerTls {
 }
 
 #[derive(Debug)]
-struct Current(ArcSwap<CertifiedKey>);
+struct Shown {
+    local: ArcSwap<CertifiedKey>,
+    named: ArcSwapOption<Named>,
+    /// By DNS name.
+    challenges: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+}
 
-impl ResolvesServerCert for Current {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+impl Shown {
+    fn challenges(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<CertifiedKey>>> {
+        self.challenges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let name = hello.server_name().map(str::to_ascii_lowercase);
+        if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_TLS)) {
+            return self.challenges().get(&name?).cloned();
+        }
+        let named = self.named.load();
+        let is_for = |named: &Named| match &name {
+            Some(name) => named.is_for(name),
+            // Whoever asks for an address names nothing.
+            None => named.has_addresses(),
+        };
+        match named.as_ref().filter(|named| is_for(named)) {
+            Some(named) => Some(named.key()),
+            None => Some(self.local.load_full()),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ use crate::model::webhook::{Delivery, DeliveryState, EventName};
 
 mod events;
 
+pub use events::named;
+
 /// Deliveries that one webhook may have waiting. The newest event finds no place then: those before it lead up to it.
 pub const MOST_PENDING: u64 = 10_000;
 /// Deliveries of one webhook that are kept once they have ended.
@@ -31,7 +33,7 @@ pub(super) fn publish(
     entry: &AuditEvent,
     person: Option<UserId>,
 ) -> Result<(), Error> {
-    let Some(event) = events::named(entry) else { return Ok(()) };
+    let Some(event) = events::named(entry.action, &entry.details, entry.result) else { return Ok(()) };
     let subscribers = tx.subscribers(organization, event);
     if subscribers.is_empty() {
         return Ok(());

@@ -1,11 +1,16 @@
 //! All integration tests in one binary. Each starts the server it needs, on its own port, with its own folder.
 
+mod acme;
 mod api_keys;
 mod audit;
 mod backups;
+mod certificates;
 mod contract;
+mod dashboard;
+mod device_certificates;
 mod devices;
 mod effective_policies;
+mod events;
 mod failures;
 mod gdpr;
 mod groups;
@@ -14,7 +19,9 @@ mod mfa;
 mod names;
 mod operations;
 mod organizations;
+mod pebble;
 mod permissions;
+mod pki;
 mod policies;
 mod preview;
 mod process;
@@ -25,5 +32,6 @@ mod roles;
 mod server;
 mod smtp_sink;
 mod structure;
+mod syslog;
 mod users;
 mod webhooks;

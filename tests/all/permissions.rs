@@ -35,8 +35,13 @@ GET    /health                                anyone                  ok   ok   
 GET    /openapi.json                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /events                                devices.view/own        ok   ok   ok   ok   own  403  ok   403  401
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
 GET    /system                                system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/ca                             anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.pem                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
+GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401
@@ -73,6 +78,8 @@ POST   /devices/{id}/lock                     devices.actions/own     ok   ok   
 POST   /devices/{id}/unlock                   devices.actions         ok   ok   403  ok   403  403  ok   403  401
 POST   /devices/{id}/wipe                     devices.delete/own      ok   ok   own! own! own  403  ok   403  401
 POST   /devices/{id}/checkin                  device                  403  403  403  403  403  own  403  403  401
+POST   /devices/{id}/certificate              device                  403  403  403  403  403  own  403  403  401
+DELETE /devices/{id}/certificate              devices.actions         ok   ok   403  ok   403  403  ok   403  401
 POST   /devices/{id}/commands/{cid}/result    device                  403  403  403  403  403  own  403  403  401
 GET    /enrollment-tokens                     devices.view            ok   ok   ok   ok   403  403  ok   403  401
 POST   /enrollment-tokens                     devices.edit            ok   ok   403  403  403  403  ok   403  401
@@ -184,6 +191,7 @@ impl Row {
     fn body(&self, own_name: &str) -> Value {
         match (self.method.as_str(), self.path) {
             ("PUT", "/devices/{id}/status") => json!({"status": "online"}),
+            ("POST", "/devices/{id}/certificate") => json!({"csr": "none"}),
             ("PATCH", "/devices/{id}") => json!({"device_name": own_name}),
             ("POST", "/devices/{id}/commands/{cid}/result") => json!({"status": "failed", "reason": "a test"}),
             ("PUT", "/groups/{id}") => json!({"name": "Too late"}),

@@ -19,6 +19,10 @@ async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
         "/auth/mfa/verify",
         "/auth/links/accept",
         "/auth/password/reset",
+        "/system/ca",
+        "/system/ca.pem",
+        "/system/ca.der",
+        "/system/ca.mobileconfig",
     ];
     let mut walked = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {

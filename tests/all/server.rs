@@ -102,7 +102,9 @@ impl Server {
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let base = line.trim().strip_prefix("ready ").expect("the server says that it is ready").to_owned();
+        let ready = line.trim().strip_prefix("ready ").expect("the server says that it is ready");
+        // Under any other name it has, nobody here would find it.
+        let base = format!("https://localhost:{}", ready.rsplit(':').next().unwrap());
         let client = client(&data.join("tls/ca.pem"));
         Self { folder, process, base, client, settings }
     }
@@ -147,7 +149,10 @@ impl Server {
         let (method, path) = (request.method().clone(), request.url().path().to_owned());
         let response = self.client.execute(request).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let reply = Reply { status, headers, text: response.text().await.unwrap() };
+        // A stream of events has no end.
+        let is_endless = headers.get("content-type").is_some_and(|media_type| media_type == "text/event-stream");
+        let text = if is_endless { String::new() } else { response.text().await.unwrap() };
+        let reply = Reply { status, headers, text };
         crate::contract::check(&method, &path, &reply);
         reply
     }
@@ -175,9 +180,18 @@ impl Server {
         rustls::StreamOwned::new(client, self.socket())
     }
 
+    pub fn port(&self) -> u16 {
+        self.base.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
+    /// Sends the process a signal, as `kill` names it.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
     fn socket(&self) -> TcpStream {
-        let port = self.base.rsplit(':').next().unwrap().parse::<u16>().unwrap();
-        let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let socket = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket
     }

@@ -8,7 +8,7 @@ use lettre::message::Mailbox;
 
 use super::Kind;
 use crate::config::layers::Given;
-use crate::config::{Host, Recipient, Secret};
+use crate::config::{Host, HostPort, Recipient, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -42,6 +42,14 @@ pub(in crate::config) fn host() -> Text<Host> {
     Text { what: "a host name or an IP address, without a port", parse: Host::parse, show: Host::to_string }
 }
 
+pub(in crate::config) fn host_and_port() -> Text<HostPort> {
+    Text {
+        what: "HOST:PORT, such as logs.example.com:6514 or [fd00::1]:6514",
+        parse: HostPort::parse,
+        show: HostPort::to_string,
+    }
+}
+
 pub(in crate::config) fn path() -> Text<PathBuf> {
     Text {
         what: "a path",
@@ -56,6 +64,19 @@ pub(in crate::config) fn optional_path() -> Text<Option<PathBuf>> {
         what: "a path, or empty for none",
         parse: |text| (!text.contains('\0')).then(|| (!text.is_empty()).then(|| text.into())),
         show: |path| path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+    }
+}
+
+/// An address on the web that nobody on the way can change.
+pub(in crate::config) fn https_url() -> Text<String> {
+    Text {
+        what: "an https URL, such as https://ca.example.com/acme/directory",
+        parse: |text| {
+            let url = url::Url::parse(text).ok()?;
+            (text.len() <= 2048 && url.scheme() == "https" && url.has_host() && url.username().is_empty())
+                .then(|| url.into())
+        },
+        show: String::clone,
     }
 }
 

@@ -159,7 +159,7 @@ fn part_with(
     if device.status != Status::Wiped {
         all = commands::give(tx, device.clone(), CommandType::Wipe, false, command_life)?.map(|_| ());
     }
-    if device.token_hash.is_some() && tx.now() < device.token_expires_at {
+    if device.has_credentials(tx.now()) {
         return Ok((ErasedWipe::Requested, all));
     }
     let has_serial = device.serial_number.is_some();

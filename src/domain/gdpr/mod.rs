@@ -9,6 +9,8 @@
 //!   them as before: `Services::check_in`, `Services::set_status`;
 //! - changes of their compliance are not kept as a history: `compliance::record`;
 //! - the person and their devices are marked wherever they are shown: `Person`, `Seen`;
+//! - entries of the audit log that name the person, as who acted or as who it is about, are not copied to a collector
+//!   elsewhere: `audit::forward`; what was passed over is not sent when the restriction is lifted;
 //! - whatever sends data away (webhooks, a SIEM, mails) asks [`Directory::is_restricted`] or
 //!   [`Directory::may_notify`](crate::store::memory::Directory::may_notify) first.
 //!

@@ -14,7 +14,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::TlsError;
-use super::files::{self, Readable};
+use super::files::{self, Readable, Sharing};
 use crate::clock::Time;
 use crate::ids::fill_random;
 
@@ -46,7 +46,7 @@ impl Authority {
         let certificate_file = directory.join(format!("{name}.pem"));
         let key_file = directory.join(format!("{name}.key"));
         let certificate_pem = files::read(&certificate_file)?;
-        let key_pem = files::read_key(&key_file)?;
+        let key_pem = files::read_key(&key_file, Sharing::None)?;
         if key_pem.is_none() && certificate_pem.is_some() {
             return Err(TlsError::KeyMissing { key: key_file, certificate: certificate_file, remedy: REMEDY });
         }
@@ -95,15 +95,17 @@ impl Authority {
         &self.certificate_pem
     }
 
+    pub fn certificate_der(&self) -> &[u8] {
+        &self.certificate
+    }
+
     pub fn not_after(&self) -> Time {
         self.not_after
     }
 
     /// SHA-256 of the certificate, as browsers show it: `3F:9A:…`, 32 pairs.
     pub fn fingerprint(&self) -> String {
-        let pairs: Vec<String> =
-            digest(&SHA256, &self.certificate).as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        pairs.join(":")
+        super::named::fingerprint(&self.certificate)
     }
 
     /// Signs a certificate for `key` with a random serial number, valid from an hour ago for `lifetime`, but not

@@ -35,8 +35,17 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, TlsError> {
     }
 }
 
-/// Like [`read`], but refuses a file that anyone but its owner may read.
-pub(super) fn read_key(path: &Path) -> Result<Option<String>, TlsError> {
+/// Who may read a key besides its owner.
+#[derive(Clone, Copy)]
+pub(super) enum Sharing {
+    /// Nobody: the appliance made it for itself.
+    None,
+    /// A group, in which the appliance's own user is.
+    Group,
+}
+
+/// Like [`read`], but refuses a file that more people may read than `sharing` lets.
+pub(super) fn read_key(path: &Path, sharing: Sharing) -> Result<Option<String>, TlsError> {
     let failed = |source| TlsError::Io { file: path.into(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -44,8 +53,12 @@ pub(super) fn read_key(path: &Path) -> Result<Option<String>, TlsError> {
         Err(error) => return Err(failed(error)),
     };
     let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(TlsError::KeyExposed { file: path.into(), mode });
+    let (refused, remedy) = match sharing {
+        Sharing::None => (0o077, "chmod 600"),
+        Sharing::Group => (0o027, "chmod 640"),
+    };
+    if mode & refused != 0 {
+        return Err(TlsError::KeyExposed { file: path.into(), mode, remedy });
     }
     read_bounded(file).map(Some).map_err(failed)
 }

@@ -17,9 +17,10 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
 use super::authority::{self, Authority};
-use super::files::{self, Readable};
+use super::files::{self, Readable, Sharing};
+use super::named::{self, Facts, address};
 use super::names::Names;
-use super::{ServerTls, TlsError, provider};
+use super::{Clients, ServerTls, TlsError, provider};
 use crate::clock::Time;
 
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -61,11 +62,22 @@ struct ServerCertificate {
 impl LocalCa {
     /// Opens what `directory` holds and makes what is missing. The certificate is for `configured` (DNS names and
     /// addresses), `localhost`, this machine's host name, and its addresses.
-    pub fn open(directory: &Path, configured: &[String], now: Time) -> Result<Self, TlsError> {
-        Self::open_on(Box::new(Names::add_machine), directory, configured, now)
+    pub fn open(
+        directory: &Path,
+        configured: &[String],
+        clients: Option<&Clients>,
+        now: Time,
+    ) -> Result<Self, TlsError> {
+        Self::open_on(Box::new(Names::add_machine), directory, configured, clients, now)
     }
 
-    fn open_on(add_machine: AddMachine, directory: &Path, configured: &[String], now: Time) -> Result<Self, TlsError> {
+    fn open_on(
+        add_machine: AddMachine,
+        directory: &Path,
+        configured: &[String],
+        clients: Option<&Clients>,
+        now: Time,
+    ) -> Result<Self, TlsError> {
         let mut own = Names::local();
         for name in configured {
             own.add(name)?;
@@ -82,7 +94,7 @@ impl LocalCa {
             authority,
             configured: own,
             add_machine,
-            tls: ServerTls::new(certificate.key)?,
+            tls: ServerTls::new(certificate.key, clients)?,
             names: ArcSwap::from_pointee(certificate.names),
             validity: Mutex::new(certificate.validity),
         })
@@ -100,7 +112,7 @@ impl LocalCa {
             return Ok(false);
         }
         let certificate = issue(&self.directory, &self.authority, names, now)?;
-        self.tls.swap(certificate.key);
+        self.tls.swap_local(certificate.key);
         self.names.store(Arc::new(certificate.names));
         *validity = certificate.validity;
         Ok(true)
@@ -115,9 +127,20 @@ impl LocalCa {
         self.names.load_full()
     }
 
-    /// The end of the server certificate's life.
-    pub fn not_after(&self) -> Time {
-        self.validity.lock().unwrap_or_else(PoisonError::into_inner).not_after
+    /// Of the server certificate; `None` when it cannot be read, which its making would have found.
+    pub fn facts(&self) -> Option<Facts> {
+        let shown = self.tls.local();
+        let certificate = shown.cert.first()?;
+        let validity = *self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names();
+        Some(Facts {
+            names: names.dns().map(Into::into).chain(names.addresses().map(|address| address.to_string())).collect(),
+            issuer: authority::parse(certificate).ok()?.issuer().to_string(),
+            fingerprint: named::fingerprint(certificate),
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+            is_publicly_trusted: false,
+        })
     }
 
     pub fn authority(&self) -> &Authority {
@@ -136,7 +159,7 @@ fn key_file(directory: &Path) -> PathBuf {
 /// The certificate on disk; `None` when it is missing, damaged, or not of this authority: then it is made anew.
 fn load(directory: &Path, authority: &Authority) -> Result<Option<ServerCertificate>, TlsError> {
     let (Some(certificate_pem), Some(key_pem)) =
-        (files::read(&certificate_file(directory))?, files::read_key(&key_file(directory))?)
+        (files::read(&certificate_file(directory))?, files::read_key(&key_file(directory), Sharing::None)?)
     else {
         return Ok(None);
     };
@@ -170,13 +193,6 @@ pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {
         }
     }
     Some(names)
-}
-
-fn address(bytes: &[u8]) -> Option<std::net::IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(Into::into),
-        _ => <[u8; 16]>::try_from(bytes).ok().map(Into::into),
-    }
 }
 
 fn issue(directory: &Path, authority: &Authority, names: Names, now: Time) -> Result<ServerCertificate, TlsError> {

@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod checkpoints;
+pub mod forwarded;
 pub mod retention;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::engine::{Direction, Read};
+use super::memory::Effect;
 use super::tables::{API_KEYS, AUDIT, AUDIT_HEADS, DEVICES, ENROLLMENT_TOKENS, Key, KeyRange, ORGANIZATIONS, Table};
 use super::write::Tx;
 use super::{outbox, persons};
@@ -161,6 +163,7 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
     let hash = chain::hash(&head.hash, &entry)?;
     entry.hash = chain::hex(&hash);
     tx.put(AUDIT, &(organization_id, entry.seq), &entry)?;
+    tx.effect(Effect::Logged(organization_id, entry.seq));
     tx.put(AUDIT_HEADS, &organization_id, &Head { seq: entry.seq, hash, timestamp: entry.timestamp })
 }
 

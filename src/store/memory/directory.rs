@@ -404,6 +404,7 @@ impl Directory {
             | Effect::DeviceGone(..)
             | Effect::Wake(_)
             | Effect::ToSend(..)
+            | Effect::Logged(..)
             | Effect::TimePassed(_) => {}
         }
     }

@@ -4,6 +4,7 @@
 
 mod api_keys;
 mod directory;
+mod followers;
 mod to_send;
 mod waiting;
 mod webhooks;
@@ -12,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::index::{Facts, Fleet, Judgement};
 use super::recent::Recent;
@@ -33,6 +35,7 @@ pub use directory::{Directory, GroupFacts, RoleFacts, SessionFacts, UserFacts};
 pub use to_send::ToSend;
 pub use waiting::Waiter;
 
+use followers::Followers;
 use waiting::Waiting;
 
 /// What a commit changes in memory.
@@ -65,6 +68,8 @@ pub(super) enum Effect {
     WebhookGone(OrganizationId, WebhookId),
     /// A delivery of the webhook is due.
     ToSend(OrganizationId, WebhookId),
+    /// The organization's audit log has got this entry: after all else that the same change has done to memory.
+    Logged(OrganizationId, u64),
     /// Verdicts that depend on the time are due again.
     TimePassed(OrganizationId),
 }
@@ -106,6 +111,7 @@ pub struct Memory {
     recent: Recent,
     waiting: Waiting,
     to_send: ToSend,
+    followers: Followers,
 }
 
 // Whoever holds a fleet may go on to read the directory, and not the other way round.
@@ -148,6 +154,17 @@ impl Memory {
         &self.to_send
     }
 
+    /// The newest entry of the organization's audit log, as soon as it and all that came before it is in memory; 0 until
+    /// there is one after this call. Closed when the organization is gone.
+    pub fn follow(&self, organization: OrganizationId) -> watch::Receiver<u64> {
+        self.followers.add(organization)
+    }
+
+    /// Changes with every new entry of any audit log.
+    pub fn follow_all(&self) -> watch::Receiver<()> {
+        self.followers.of_all()
+    }
+
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
     }
@@ -185,8 +202,10 @@ impl Memory {
                 }
                 Effect::Wake(device) => self.waiting.wake(device),
                 Effect::ToSend(organization, webhook) => self.to_send.add(organization, webhook),
+                Effect::Logged(organization, seq) => self.followers.tell(organization, seq),
                 Effect::OrganizationGone(organization) => {
                     self.drop_fleet(organization);
+                    self.followers.forget(organization);
                     write(&self.directory).apply(Effect::OrganizationGone(organization));
                     reached.remove(&organization);
                 }

@@ -13,10 +13,11 @@ use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
 use crate::store::{devices, policies};
 
-pub(super) fn named(entry: &AuditEvent) -> Option<EventName> {
+/// The event that an entry with this action, these details and this result is, if it is one.
+pub fn named(action: &str, details: &Map<String, Value>, result: AuditResult) -> Option<EventName> {
     use EventName::*;
-    let detail = |name: &str| entry.details.get(name).and_then(Value::as_str);
-    let event = match entry.action {
+    let detail = |name: &str| details.get(name).and_then(Value::as_str);
+    let event = match action {
         "device.enroll" => DeviceEnrolled,
         "device.unenroll" => DeviceUnenrolled,
         "device.status.change" => match detail("to")? {
@@ -41,10 +42,10 @@ pub(super) fn named(entry: &AuditEvent) -> Option<EventName> {
         // Somebody guesses passwords, uses a stolen token, or has taken the machine itself to get in; or this very
         // channel does not work.
         "auth.lockout" | "system.recover_admin" | "webhook.disable" | "webhook.overflow" => return Some(AuditAlert),
-        "auth.session.revoked" if entry.result == AuditResult::Failure => return Some(AuditAlert),
+        "auth.session.revoked" if result == AuditResult::Failure => return Some(AuditAlert),
         _ => return None,
     };
-    (entry.result == AuditResult::Success).then_some(event)
+    (result == AuditResult::Success).then_some(event)
 }
 
 /// Whom or what the event is about.

@@ -1,0 +1,166 @@
+//! What the server shows, to whom, and what it does when that is to change.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::pki::{Connection, NAME, Pair, Pki, der, write_key};
+use crate::server::Server;
+
+pub fn leaked(text: &str) -> &'static str {
+    Box::leak(text.to_owned().into_boxed_str())
+}
+
+/// Asks again until it is so; whatever changes by a signal does so in a moment.
+pub async fn until(server: &Server, admin: &str, what: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
+    loop {
+        let tls = server.get("/system/tls", admin).await.expect(200);
+        if what(&tls) {
+            return tls;
+        }
+        assert!(started.elapsed() < Duration::from_secs(40), "{tls}\n{}", notable(server));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The log without the requests.
+fn notable(server: &Server) -> String {
+    let log = server.log();
+    log.lines().filter(|line| !line.contains("\"request\"")).collect::<Vec<_>>().join("\n")
+}
+
+struct Files {
+    folder: TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap() }
+    }
+
+    fn write(&self, chain: &str, key: &str) {
+        fs::write(self.folder.path().join("chain.pem"), chain).unwrap();
+        write_key(&self.folder.path().join("key.pem"), key);
+    }
+
+    async fn server(&self) -> Server {
+        let path = |name: &str| leaked(self.folder.path().join(name).to_str().unwrap());
+        Server::start_with(&[
+            ("ZERO_SERVER_NAMES", NAME),
+            ("ZERO_TLS_MODE", "files"),
+            ("ZERO_TLS_CERT_FILE", path("chain.pem")),
+            ("ZERO_TLS_KEY_FILE", path("key.pem")),
+        ])
+        .await
+    }
+}
+
+#[tokio::test]
+async fn anybody_can_fetch_what_it_takes_to_trust_the_appliance_before_anything_else() {
+    let server = Server::start().await;
+    let get = async |path: &str| server.send(server.request(Method::GET, path)).await;
+    let overview = get("/system/ca").await.expect(200);
+    let own = fs::read_to_string(server.folder.path().join("data/tls/ca.pem")).unwrap();
+    assert_eq!(overview["certificate"], own);
+    assert!(server.log().contains(overview["fingerprint_sha256"].as_str().unwrap()), "the one that was printed");
+    let commands = overview["platforms"].to_string();
+    for part in ["update-ca-certificates", "certutil -addstore", "add-trusted-cert", "Certificate Trust Settings"] {
+        assert!(commands.contains(part), "{part} is missing: {commands}");
+    }
+    let pem = get("/system/ca.pem").await;
+    assert_eq!((pem.header("content-type"), &pem.text), ("application/x-pem-file", &own));
+    assert_eq!(pem.header("content-disposition"), "attachment; filename=zero-ca.pem");
+    let bytes = server.request(Method::GET, "/system/ca.der").send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(bytes, der(&own));
+    let profile = get("/system/ca.mobileconfig").await;
+    assert_eq!(profile.header("content-type"), "application/x-apple-aspen-config");
+    let content = profile.text.split_once("<data>").unwrap().1.split_once("</data>").unwrap().0;
+    use base64::Engine;
+    assert_eq!(base64::engine::general_purpose::STANDARD.decode(content).unwrap(), der(&own));
+}
+
+#[tokio::test]
+async fn a_new_certificate_is_shown_while_connections_stay_and_a_bad_one_never_is() {
+    let (pki, files) = (Pki::new(), Files::new());
+    let pair = pki.issue(&[NAME], 1, 90);
+    files.write(&pki.chain(&pair), &pair.key);
+    let server = files.server().await;
+    let admin = server.token().await;
+    let local = fs::read_to_string(server.folder.path().join("data/tls/ca.pem")).unwrap();
+
+    // Each name has its own certificate; the chain is sent without its root.
+    let mut first = Connection::open(server.port(), NAME, &pki.root_pem).unwrap();
+    assert_eq!(first.certificate(), der(&pair.certificate));
+    Connection::open(server.port(), "localhost", &local).unwrap();
+    Connection::open(server.port(), "127.0.0.1", &local).unwrap();
+    let state = server.get("/system/tls", &admin).await.expect(200);
+    assert_eq!((&state["mode"], &state["problem"]), (&"files".into(), &Value::Null));
+    assert_eq!(state["certificate"]["publicly_trusted"], false);
+    let head = first.get(NAME, "/api/v1/health");
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(!head.contains("strict-transport-security"), "nobody could click away what they do not trust: {head}");
+
+    // Half of a new pair is a bad one: the old one serves on, and it is said why.
+    let next = pki.issue(&[NAME, "other.example.test"], 1, 90);
+    fs::write(files.folder.path().join("chain.pem"), pki.chain(&next)).unwrap();
+    server.signal("HUP");
+    let state = until(&server, &admin, |tls| !tls["problem"].is_null()).await;
+    assert!(state["problem"].as_str().unwrap().contains("the key is not the one"), "{state}");
+    let shown = || Connection::open(server.port(), NAME, &pki.root_pem).unwrap().certificate();
+    assert_eq!(shown(), der(&pair.certificate));
+    assert!(server.log().contains("the certificate before it serves on"));
+
+    // With its key it is shown, and who was connected stays so.
+    write_key(&files.folder.path().join("key.pem"), &next.key);
+    server.signal("HUP");
+    until(&server, &admin, |tls| tls["problem"].is_null()).await;
+    assert_eq!(shown(), der(&next.certificate));
+    assert!(first.get(NAME, "/api/v1/health").starts_with("http/1.1 200"), "on the connection from before");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_files_is_said_and_the_local_authority_serves() {
+    let (pki, files) = (Pki::new(), Files::new());
+    let good = pki.issue(&[NAME], 1, 90);
+    let other = pki.issue(&[NAME], 1, 90);
+    let with = |pair: &Pair| (pki.chain(pair), pair.key.clone());
+    let Pair { certificate, key } = &good;
+    let (root, intermediate) = (&pki.root_pem, &pki.intermediate_pem);
+    let wrong: [((String, String), &str); 10] = [
+        (with(&pki.issue(&[NAME], 90, -1)), "has expired"),
+        (with(&pki.issue(&[NAME], -1, 90)), "is not valid before"),
+        (with(&pki.issue(&["elsewhere.example.test"], 1, 90)), "but not for zero.example.test"),
+        ((pki.chain(&good), other.key.clone()), "the key is not the one"),
+        ((certificate.clone(), key.clone()), "the chain is not complete: add the certificate of its issuer"),
+        ((format!("{certificate}{intermediate}"), key.clone()), "A company's root"),
+        ((format!("{certificate}{root}{intermediate}"), key.clone()), "the chain is not in order"),
+        ((format!("{intermediate}{certificate}{root}"), key.clone()), "put the server's own before it"),
+        (("hello".into(), key.clone()), "there is no certificate in PEM"),
+        ((pki.chain(&good), "hello".into()), "the key cannot be read as PEM"),
+    ];
+    files.write(&wrong[0].0.0, &wrong[0].0.1);
+    let server = files.server().await;
+    let admin = server.token().await;
+    let local = fs::read_to_string(server.folder.path().join("data/tls/ca.pem")).unwrap();
+    for ((chain, key), problem) in wrong {
+        files.write(&chain, &key);
+        server.signal("HUP");
+        until(&server, &admin, |tls| tls["problem"].as_str().is_some_and(|said| said.contains(problem))).await;
+        Connection::open(server.port(), NAME, &local).unwrap();
+    }
+    files.write(&pki.chain(&good), &good.key);
+    let key = files.folder.path().join("key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    server.signal("HUP");
+    let remedy = format!("chmod 640 {}", key.display());
+    until(&server, &admin, |tls| tls["problem"].as_str().is_some_and(|said| said.contains(&remedy))).await;
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    server.signal("HUP");
+    until(&server, &admin, |tls| tls["problem"].is_null()).await;
+    Connection::open(server.port(), NAME, &pki.root_pem).unwrap();
+}

@@ -1,0 +1,197 @@
+// From setup to the first wiped device in a real browser, as one story; every page is held against axe in both themes.
+// ZERO_BIN names the binary, CHROMIUM the browser; screenshots go to target/screenshots.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+import { start } from "./appliance.mjs";
+
+const root = new URL("../..", import.meta.url).pathname;
+const shots = `${root}target/screenshots`;
+mkdirSync(shots, { recursive: true });
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const EVIL = "<img src=x onerror=alert(1)>";
+const PASSWORD = "correct horse battery";
+
+const zero = await start(process.env.ZERO_BIN ?? `${root}target/release/zero`);
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
+const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: "en-GB", viewport: { width: 1440, height: 900 } });
+const page = await context.newPage();
+const troubles = [];
+const foreign = [];
+page.on("console", (message) => message.type() === "error" && troubles.push(`${message.text()} ${message.location().url}`));
+page.on("pageerror", (error) => troubles.push(String(error)));
+page.on("dialog", (dialog) => (troubles.push(`a dialog: ${dialog.message()}`), dialog.dismiss()));
+page.on("request", (request) => request.url().startsWith("data:") || request.url().startsWith(zero.url) || foreign.push(request.url()));
+page.setDefaultTimeout(10_000);
+
+let passed = 0;
+let failed = 0;
+async function step(name, run) {
+  try {
+    await run();
+    passed++;
+    console.log(`ok   ${name}`);
+  } catch (error) {
+    failed++;
+    console.log(`FAIL ${name}\n${error?.stack ?? error}`);
+    await page.screenshot({ path: `${shots}/failed-${failed}.png` }).catch(() => {});
+  }
+}
+
+/** Pictures at both widths and in both themes; axe on each theme. */
+async function look(name) {
+  const wrong = [];
+  for (const theme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: theme });
+    for (const width of [390, 768, 1440]) {
+      await page.setViewportSize({ width, height: 900 });
+      await page.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      if (wide > 0) wrong.push(`${name} is ${wide} pixels too wide at ${width}`);
+    }
+    await page.evaluate(axe);
+    const found = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+    for (const { impact, id, nodes } of found.violations) {
+      if (impact === "serious" || impact === "critical") wrong.push(`${name} ${theme}: ${id} at ${nodes.map((n) => n.target).join(" ")}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+}
+
+const admin = {};
+await step("setup with the printed code leads to the overview", async () => {
+  await page.goto(zero.url);
+  await page.getByLabel("Setup code").fill(zero.code);
+  await look("setup");
+  await page.getByLabel("Organization").fill("Acme");
+  await page.getByLabel("Your name").fill("Ada Lovelace");
+  await page.getByLabel("E-mail").fill("ada@acme.example");
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Set up" }).click();
+  await page.getByText("No device yet").waitFor();
+  await look("overview-empty");
+});
+
+await step("a reload keeps the session, which no script can read", async () => {
+  await page.reload();
+  await page.getByText("No device yet").waitFor();
+  assert.equal(await page.evaluate(() => document.cookie), "");
+  const kept = await page.evaluate(() => JSON.stringify({ ...localStorage, ...sessionStorage }));
+  assert.ok(!kept.includes("eyJ"), kept);
+  const [cookie] = (await context.cookies()).filter(({ name }) => name.startsWith("__Host-"));
+  assert.deepEqual([cookie.httpOnly, cookie.secure, cookie.sameSite], [true, true, "Strict"]);
+});
+
+await step("two tabs that refresh at once both stay signed in", async () => {
+  const other = await context.newPage();
+  await Promise.all([other.goto(zero.url), page.reload()]);
+  await Promise.all([other.getByText("No device yet").waitFor(), page.getByText("No device yet").waitFor()]);
+  await other.close();
+});
+
+await step("sign out, a wrong password, and in again", async () => {
+  await page.getByText("Ada Lovelace").first().click();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByLabel("E-mail").fill("ada@acme.example");
+  await page.getByLabel("Password").fill("wrong");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").getByText("invalid credentials").waitFor();
+  await look("sign-in");
+  await page.getByLabel("Password").fill(PASSWORD);
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByText("No device yet").waitFor();
+  Object.assign(admin, await zero.call("POST", "/auth/login", undefined, { email: "ada@acme.example", password: PASSWORD }));
+});
+
+let device;
+await step("a device enrols with the token that the page shows, and is seen to arrive", async () => {
+  await page.getByRole("link", { name: "Enrol", exact: true }).click();
+  await page.getByLabel("What the token is for").fill("Front desk");
+  await page.getByLabel("Devices at most").fill("100");
+  await look("enroll");
+  await page.getByRole("button", { name: "Make a token" }).click();
+  const command = await page.locator("pre").textContent();
+  const token = /Bearer (\S+)'/.exec(command)[1];
+  await page.getByText("Waiting for the first device").waitFor();
+  await look("enroll-token");
+  const of = (device_name, platform) => ({ device_name, platform, agent_version: "1.0.0", serial_number: `SN-${device_name.length}` });
+  device = await zero.call("POST", "/devices/enroll", token, of(EVIL, "linux"));
+  const platforms = ["linux", "windows", "macos", "android", "ios"];
+  for (let n = 1; n <= 30; n++) {
+    const { id, device_token } = await zero.call("POST", "/devices/enroll", token, of(`Laptop ${n}`, platforms[n % 5]));
+    if (n % 3) await zero.call("POST", `/devices/${id}/checkin`, device_token, { posture: { disk_encrypted: n % 2 === 0 } });
+  }
+  await page.getByRole("link", { name: "Laptop 30" }).waitFor();
+});
+
+await step("the overview counts the fleet", async () => {
+  await page.getByRole("link", { name: "Overview" }).click();
+  await page.getByText("31 devices").waitFor();
+  await look("overview");
+});
+
+await step("the list is filtered as one types, and the address says so", async () => {
+  await page.keyboard.press("/");
+  await page.getByRole("link", { name: "Laptop 30" }).waitFor();
+  await look("devices");
+  await page.locator("#search").fill("onerror");
+  await page.getByText("1 device", { exact: true }).waitFor();
+  assert.match(page.url(), /\?q=onerror$/);
+  await page.reload();
+  await page.getByRole("link", { name: EVIL }).waitFor();
+  await page.locator("#search").fill("no such thing");
+  await page.getByText("No device matches").waitFor();
+  await look("devices-none");
+});
+
+await step("all that match are locked at once", async () => {
+  await page.goto(`${zero.url}/devices?platform=ios`);
+  await page.getByText("6 devices").waitFor();
+  await page.getByLabel("Select all on this page").check();
+  await page.getByRole("button", { name: "Lock", exact: true }).click();
+  await look("devices-bulk");
+  await page.getByRole("dialog").getByRole("button", { name: "Lock" }).click();
+  await page.getByText("6 done, 0 refused").waitFor();
+  await page.getByRole("button", { name: "Close" }).click();
+});
+
+await step("a device is wiped once its name is typed, and called wiped once it says so", async () => {
+  await page.goto(`${zero.url}/devices?q=onerror`);
+  await page.getByRole("link", { name: EVIL }).click();
+  await page.getByRole("button", { name: "Wipe" }).click();
+  const wipe = page.getByRole("dialog").getByRole("button", { name: "Wipe" });
+  assert.ok(await wipe.isDisabled());
+  await page.getByLabel("to confirm").fill(EVIL);
+  await look("device-wipe");
+  await wipe.click();
+  await page.getByText("Waiting for the device").waitFor();
+  await look("device");
+  const { commands } = await zero.call("POST", `/devices/${device.id}/checkin`, device.device_token);
+  await page.getByText("Delivered, not yet confirmed").waitFor();
+  await zero.call("POST", `/devices/${device.id}/commands/${commands[0].id}/result`, device.device_token, { status: "succeeded" });
+  await page.getByText("Confirmed by the device").waitFor();
+  await page.getByText("Wiped").first().waitFor();
+  await look("device-wiped");
+});
+
+await step("German is complete, and help is a key away", async () => {
+  await page.keyboard.press("?");
+  await look("help");
+  await page.keyboard.press("Escape");
+  await page.getByText("Ada Lovelace").first().click();
+  await page.getByLabel("Language").selectOption("de");
+  await page.getByRole("link", { name: "Übersicht" }).click();
+  await look("menu-de");
+});
+
+await step("nothing foreign was asked for, and nothing ran that should not", async () => {
+  assert.deepEqual(foreign, []);
+  const expected = /the server responded with a status of 401/;
+  assert.deepEqual(troubles.filter((text) => !expected.test(text)), []);
+});
+
+await browser.close();
+zero.stop();
+console.log(`test result: ${failed ? "FAILED" : "ok"}. ${passed} passed; ${failed} failed`);
+process.exit(failed ? 1 : 0);

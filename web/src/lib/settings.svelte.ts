@@ -1,0 +1,68 @@
+import { de } from "./words.de";
+import { en, type Key, type Words } from "./words";
+
+export type Theme = "system" | "light" | "dark";
+export type Language = "en" | "de";
+
+const catalogues: Record<Language, Words> = { en, de };
+
+class Settings {
+  theme = $state<Theme>((localStorage.getItem("zero.theme") as Theme | null) ?? "system");
+  language = $state<Language>(
+    (localStorage.getItem("zero.language") as Language | null) ?? (navigator.language.startsWith("de") ? "de" : "en"),
+  );
+
+  setTheme = (theme: Theme) => {
+    this.theme = theme;
+    localStorage.setItem("zero.theme", theme);
+    this.apply();
+  };
+
+  setLanguage = (language: Language) => {
+    this.language = language;
+    localStorage.setItem("zero.language", language);
+    this.apply();
+  };
+
+  apply = () => {
+    const root = document.documentElement;
+    root.lang = this.language;
+    if (this.theme === "system") delete root.dataset.theme;
+    else root.dataset.theme = this.theme;
+  };
+}
+
+export const settings = new Settings();
+settings.apply();
+
+/** The words for a key, with `{name}` replaced. */
+export function t(key: Key, values: Record<string, string | number> = {}): string {
+  return catalogues[settings.language][key].replace(/\{(\w+)\}/g, (all, name: string) => {
+    const value = values[name];
+    return value === undefined ? all : typeof value === "number" ? number(value) : value;
+  });
+}
+
+/** The words for one of the server's own names, such as a status; the name itself when there are none. */
+export function named(group: string, name: string): string {
+  const key = `${group}.${name}`;
+  return key in en ? t(key as Key) : name.replaceAll("_", " ");
+}
+
+export const devices = (total: number) => (total === 1 ? t("devices.count.one") : t("devices.count", { total }));
+
+export const number = (value: number) => new Intl.NumberFormat(settings.language).format(value);
+
+export const dateTime = (value: string) =>
+  new Intl.DateTimeFormat(settings.language, { dateStyle: "medium", timeStyle: "short" }).format(new Date(value));
+
+/** "3 minutes ago". */
+export function ago(value: string): string {
+  const seconds = (Date.parse(value) - Date.now()) / 1000;
+  const format = new Intl.RelativeTimeFormat(settings.language, { numeric: "auto" });
+  const steps = [[86400 * 30, "month"], [86400, "day"], [3600, "hour"], [60, "minute"]] as const;
+  for (const [size, unit] of steps) {
+    if (Math.abs(seconds) >= size) return format.format(Math.round(seconds / size), unit);
+  }
+  return format.format(Math.round(Math.min(seconds, 0)), "second");
+}
