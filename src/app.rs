@@ -22,6 +22,7 @@ use crate::domain::{DeviceCertificate, IssueCertificate, Services, recovery, set
 use crate::error::Error;
 use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
+use crate::http::metrics::Requests;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
@@ -39,15 +40,19 @@ use crate::tasks;
 use tokio::task::{JoinError, JoinSet};
 
 mod backup;
+mod bundle;
 mod certificates;
 mod control;
+mod doctor;
 mod folder;
 mod restore;
 mod syslog;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
+pub use bundle::bundle;
 use certificates::Certificates;
+pub use doctor::{Finding, Severity, examine};
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
 
@@ -133,10 +138,12 @@ impl App {
                 None
             }
         };
+        let router = Router::new(api::routes());
         let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
-            router: Router::new(api::routes()),
+            requests: Requests::new(router.routes()),
+            router,
             limits: Limits::new(&config.limits, clock.clone()),
             clock: clock.clone(),
             ids,
@@ -199,7 +206,7 @@ impl App {
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
         if let Some(listener) = self.control {
-            tasks.spawn(control::serve(listener, services.clone()));
+            tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {

@@ -14,6 +14,7 @@ use crate::config::{Config, Flags, Loaded};
 mod audit;
 mod backup;
 mod check_config;
+mod doctor;
 mod export;
 mod init;
 mod install;
@@ -23,6 +24,7 @@ mod process;
 mod recover_admin;
 mod restore;
 mod serve;
+mod support_bundle;
 mod version;
 
 /// Device management in one static binary.
@@ -46,6 +48,8 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Export(export::Export),
+    Doctor(doctor::Doctor),
+    SupportBundle(support_bundle::SupportBundle),
     CheckConfig(check_config::CheckConfig),
     Install(install::Install),
     Uninstall(install::Uninstall),
@@ -63,6 +67,8 @@ pub fn run() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Doctor(command) => command.run(),
+        Command::SupportBundle(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Install(command) => command.run(),
         Command::Uninstall(command) => command.run(),
@@ -152,6 +158,8 @@ mod tests {
             "zero backup --data-dir D --passphrase-stdin F",
             "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
             "zero export --salvage --data-dir D OUT",
+            "zero doctor --data-dir D --json",
+            "zero support-bundle --data-dir D F",
             "zero check-config --config F",
             "zero install",
             "zero install --root /image",

@@ -163,11 +163,18 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     started: Time,
     up: Mutex<Duration>,
+    /// How far it was set ahead, in milliseconds.
+    ahead_ms: AtomicI64,
 }
 
 impl ManualClock {
     pub fn at(time: Time) -> Self {
-        Self { started: time, up: Mutex::new(Duration::ZERO) }
+        Self { started: time, up: Mutex::new(Duration::ZERO), ahead_ms: AtomicI64::new(0) }
+    }
+
+    /// Sets it ahead, or back, while no time passes.
+    pub fn jump(&self, seconds: i64) {
+        self.ahead_ms.fetch_add(seconds.saturating_mul(1000), Ordering::Relaxed);
     }
 
     pub fn advance(&self, span: Duration) {
@@ -177,7 +184,8 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.started.unix() * 1000 + i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX)
+        let up = i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX);
+        self.started.unix() * 1000 + up + self.ahead_ms.load(Ordering::Relaxed)
     }
 
     fn uptime(&self) -> Duration {

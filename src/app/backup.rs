@@ -54,10 +54,10 @@ pub fn back_up(config: Config, file: &Path, protection: &Protection) -> Result<P
         offline(&config, async |store, now| {
             let made = noted.clone();
             let is_set_up = store.memory().directory().is_set_up();
-            match is_set_up {
-                true => store.write(Stamp::system(now), move |tx| proven(tx, &made)).await,
-                false => Ok(()),
+            if is_set_up {
+                store.write(Stamp::system(now), move |tx| proven(tx, &made)).await?;
             }
+            Ok(())
         })?;
     }
     Ok(made)

@@ -17,6 +17,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use crate::domain::Services;
+use crate::domain::status::Status;
+use crate::http::dispatch::Dispatch;
 use crate::model::backup::{Contents, ProvenBackup};
 use crate::store::backup::{self, BackupError, Guard, Watch};
 use crate::store::write::Stamp;
@@ -37,6 +39,8 @@ const LINE: u64 = 1 << 20;
 #[serde(tag = "ask", rename_all = "snake_case")]
 enum Ask {
     Backup,
+    Status,
+    Metrics,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,7 +68,7 @@ fn by_folder(folder: &std::fs::File) -> String {
 }
 
 /// Answers commands of the same user, and of root, until it is dropped.
-pub(super) async fn serve(listener: tokio::net::UnixListener, services: Arc<Services>) {
+pub(super) async fn serve(listener: tokio::net::UnixListener, dispatch: Arc<Dispatch>) {
     let turns = Arc::new(Semaphore::new(TURNS));
     loop {
         let Ok(turn) = turns.clone().acquire_owned().await else { return };
@@ -81,9 +85,9 @@ pub(super) async fn serve(listener: tokio::net::UnixListener, services: Arc<Serv
             continue;
         }
         let Ok(stream) = stream.into_std() else { continue };
-        let (services, runtime) = (services.clone(), Handle::current());
+        let (dispatch, runtime) = (dispatch.clone(), Handle::current());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = answer(stream, &services, &runtime) {
+            if let Err(error) = answer(stream, &dispatch, &runtime) {
                 tracing::warn!(%error, "a command on this machine was not answered");
             }
             drop(turn);
@@ -91,13 +95,16 @@ pub(super) async fn serve(listener: tokio::net::UnixListener, services: Arc<Serv
     }
 }
 
-fn answer(stream: UnixStream, services: &Services, runtime: &Handle) -> io::Result<()> {
+fn answer(stream: UnixStream, dispatch: &Dispatch, runtime: &Handle) -> io::Result<()> {
+    let services = &*dispatch.services;
     stream.set_nonblocking(false)?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut lines = BufReader::new(stream.try_clone()?);
     match line(&mut lines)? {
         Ask::Backup => give_backup(stream, lines, services, runtime),
+        Ask::Status => say(&stream, &services.status().map_err(io::Error::other)?),
+        Ask::Metrics => say(&stream, &dispatch.requests.text(&services.status().map_err(io::Error::other)?)),
     }
 }
 
@@ -187,6 +194,17 @@ impl Client {
         stream.set_write_timeout(Some(PATIENCE))?;
         let lines = BufReader::with_capacity(CHUNK, stream.try_clone()?);
         Ok(Self { stream, lines })
+    }
+
+    pub fn status(&mut self) -> io::Result<Status> {
+        say(&self.stream, &Ask::Status)?;
+        line(&mut self.lines)
+    }
+
+    /// What `/metrics` shows.
+    pub fn metrics(&mut self) -> io::Result<String> {
+        say(&self.stream, &Ask::Metrics)?;
+        line(&mut self.lines)
     }
 
     /// Has the server write a backup to `to`; tells what is in it.

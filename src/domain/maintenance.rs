@@ -21,10 +21,10 @@ impl Services {
     /// Declares silent devices offline.
     ///
     /// What was seen shortly before a power cut may not have been written, so nobody is silent before the appliance
-    /// itself has listened for as long as a device may be.
+    /// itself has listened for as long as a device may be. Nor is anybody after the clock has jumped.
     pub async fn mark_offline(&self) -> Result<(), Error> {
         let patience = self.config.devices.offline_after;
-        if self.clock.uptime() < patience {
+        if self.steady_for() < patience {
             return Ok(());
         }
         let now = self.now();
@@ -59,6 +59,9 @@ impl Services {
 
     /// Ends what has lapsed: commands, sessions, remembered outcomes; and replaces the signing key when it is due.
     pub async fn tidy(&self) -> Result<(), Error> {
+        if !self.may_remove_lapsed() {
+            return Ok(());
+        }
         self.expire_commands().await?;
         self.unenroll_overdue().await?;
         let now = self.now();

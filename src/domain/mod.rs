@@ -40,7 +40,9 @@ mod secrets;
 pub mod sessions;
 pub mod setup;
 pub mod stats;
+pub mod status;
 pub mod system;
+mod timekeeping;
 mod tokens;
 pub mod users;
 pub mod webhooks;
@@ -106,6 +108,7 @@ pub struct Services {
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
     backups: Backups,
+    timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
 }
 
@@ -148,6 +151,7 @@ impl Services {
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
             backups: Backups::default(),
+            timekeeper: timekeeping::Timekeeper::default(),
             ledger,
         }
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::extract::Input;
 use super::limits::{Limits, Verdict};
+use super::metrics::Requests;
 use super::peer::client_address;
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
@@ -22,6 +23,7 @@ use super::router::{BASE, Router};
 use super::{assets, authn};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
+use crate::domain::authz::Permission;
 use crate::domain::op::{Op, Presented, Principal};
 use crate::error::Error;
 use crate::ids::{Ids, RequestId};
@@ -33,6 +35,8 @@ const MAX_BODY: usize = 1024 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// From the end of the body to the answer, at most: longer than the longest wait that a client may ask for.
 const WORK_TIME: Duration = Duration::from_secs(50);
+/// Outside the API: for the machine's own monitoring, and for whoever may administer the system.
+const METRICS: &str = "/metrics";
 
 /// Half a year, for the one host: short enough that a change of mind is not for ever.
 const HSTS: &str = "max-age=15552000";
@@ -41,6 +45,7 @@ pub struct Dispatch {
     pub services: Arc<Services>,
     pub router: Router,
     pub limits: Limits,
+    pub requests: Requests,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<Ids>,
     pub trusted_proxies: Vec<ipnet::IpNet>,
@@ -54,6 +59,8 @@ pub struct Dispatch {
 #[derive(Default)]
 struct Trail {
     route: Option<&'static str>,
+    /// Its place among the routes.
+    place: Option<usize>,
     principal: Option<Principal>,
     verdict: Option<Verdict>,
 }
@@ -89,6 +96,9 @@ impl Dispatch {
             verdict => verdict,
         };
 
+        let over_limit = reply.status == StatusCode::TOO_MANY_REQUESTS
+            && verdict.is_some_and(|verdict| verdict.retry_after.is_some());
+        self.requests.count(trail.place, reply.status, started.elapsed(), over_limit);
         let request_id = request_id.to_string();
         log(&parts, &reply, &trail, peer, &request_id, started.elapsed());
         let stream = reply.stream.take();
@@ -135,8 +145,11 @@ impl Dispatch {
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
-        let Op { request_id, peer, now, .. } = op;
         self.check_host(parts)?;
+        if parts.uri.path() == METRICS {
+            return self.metrics(parts, &op, trail).await;
+        }
+        let Op { request_id, peer, now, .. } = op;
         // Find the route: 404, 405. Whoever finds none is counted as elsewhere: a mistyped path of one who is signed in
         // takes nothing from the others at the same address.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
@@ -154,6 +167,7 @@ impl Dispatch {
         };
         let Route { access, rate, endpoint, .. } = found.route;
         trail.route = Some(found.route.path);
+        trail.place = Some(found.place);
         if *access != Access::Open && !self.services.is_set_up() {
             return Err(not_set_up());
         }
@@ -185,6 +199,27 @@ impl Dispatch {
             }
             .into()),
         }
+    }
+
+    /// Loopback needs no token, unless it is a proxy that speaks for somebody else.
+    async fn metrics(&self, parts: &http::request::Parts, op: &Op, trail: &mut Trail) -> Result<Reply, Failure> {
+        const SPEAKS_FOR_ANOTHER: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
+        trail.route = Some(METRICS);
+        let peer = op.peer;
+        let found = authn::identify(&self.services, op, &parts.headers, None).await;
+        let principal = found.as_ref().map_or(&Principal::Anonymous, |principal| principal);
+        self.limit(RateClass::Standard, principal, peer, trail)?;
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(Failure::method_not_allowed(vec![Method::GET, Method::HEAD]));
+        }
+        let is_direct = !SPEAKS_FOR_ANOTHER.iter().any(|name| parts.headers.contains_key(*name));
+        let is_near = peer.is_loopback() && is_direct && !parts.headers.contains_key(http::header::AUTHORIZATION);
+        if !is_near {
+            let principal = found?;
+            Access::needs(Permission::SystemAdmin).check(&principal)?;
+            trail.principal = Some(principal);
+        }
+        Ok(self.requests.page(&self.services.status()?))
     }
 
     fn limit(&self, rate: RateClass, principal: &Principal, peer: IpAddr, trail: &mut Trail) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ pub mod cookie;
 pub mod dispatch;
 pub mod extract;
 pub mod limits;
+pub mod metrics;
 pub mod openapi;
 pub mod peer;
 pub mod respond;

@@ -20,6 +20,8 @@ pub struct Router {
 pub struct Found<'r> {
     pub route: &'r Route,
     pub parameters: Vec<String>,
+    /// Its place among all routes.
+    pub place: usize,
 }
 
 impl Router {
@@ -52,17 +54,17 @@ impl Router {
     pub fn find(&self, method: &Method, path: &str) -> Result<Found<'_>, Failure> {
         let below = path.strip_prefix(BASE).filter(|below| below.starts_with('/'));
         let matched = below.and_then(|below| self.paths.at(below).ok()).ok_or(Error::NotFound("path"))?;
-        let of_path = || matched.value.iter().map(|place| &self.routes[*place]);
-        let exact = of_path().find(|route| route.method == *method);
+        let of_path = || matched.value.iter().map(|place| (*place, &self.routes[*place]));
+        let exact = of_path().find(|(_, route)| route.method == *method);
         // A HEAD is a GET whose body is not sent (RFC 9110, section 9.3.2).
-        let head = || of_path().find(|route| method == Method::HEAD && route.method == Method::GET);
+        let head = || of_path().find(|(_, route)| method == Method::HEAD && route.method == Method::GET);
         match exact.or_else(head) {
-            Some(route) => {
+            Some((place, route)) => {
                 let parameters = matched.params.iter().map(|(_, value)| decode(value)).collect();
-                Ok(Found { route, parameters })
+                Ok(Found { route, parameters, place })
             }
             None => {
-                let mut allow: Vec<_> = of_path().map(|route| route.method.clone()).collect();
+                let mut allow: Vec<_> = of_path().map(|(_, route)| route.method.clone()).collect();
                 if allow.contains(&Method::GET) {
                     allow.push(Method::HEAD);
                 }

@@ -9,6 +9,7 @@ pub mod enrollment;
 pub mod gdpr;
 pub mod group;
 pub mod hex;
+pub mod histogram;
 pub mod link;
 pub mod mail;
 pub mod mfa;

@@ -7,7 +7,10 @@ mod files;
 pub mod local_ca;
 pub mod named;
 pub mod names;
+mod on_disk;
 pub mod own_files;
+
+pub use on_disk::certificate_on_disk;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

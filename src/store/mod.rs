@@ -46,6 +46,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use migrate::SCHEMA_VERSION;
+
 use addresses::Addresses;
 use engine::{Direction, Engine, OpenError, Options, Snapshot};
 use heartbeats::Heartbeats;
@@ -62,6 +64,7 @@ use crate::clock::Time;
 use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::ids::{ApiKeyId, DeviceId, Ids, OrganizationId};
+use crate::model::histogram::Reading;
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
@@ -73,6 +76,7 @@ pub struct Store {
     jobs: mpsc::Sender<Box<dyn Job>>,
     failed: watch::Receiver<bool>,
     writer: std::thread::JoinHandle<()>,
+    commits: Arc<write::Commits>,
 }
 
 impl Store {
@@ -101,7 +105,10 @@ impl Store {
         let addresses = Addresses::default();
         let person_keys = persons::Keys::default();
         let (shared, known) = (engine.clone(), memory.clone());
-        let writer = Writer { engine: shared, memory: known, ids, addresses, person_keys, jobs: queue, space };
+        let commits = Arc::new(write::Commits::default());
+        let counted = commits.clone();
+        let writer =
+            Writer { engine: shared, memory: known, ids, addresses, person_keys, jobs: queue, space, commits: counted };
         let keep = engine.clone();
         let writer = std::thread::Builder::new().name("zero-writer".into()).spawn(move || {
             if writer.run().is_err() {
@@ -111,7 +118,7 @@ impl Store {
             }
         });
         let writer = writer.map_err(|cause| Error::Internal(format!("no thread for the writer: {cause}")))?;
-        Ok(Self { engine, memory, heartbeats: Heartbeats::default(), jobs, failed, writer })
+        Ok(Self { engine, memory, heartbeats: Heartbeats::default(), jobs, failed, writer, commits })
     }
 
     /// What is committed now. Keep it short: while it lives, no page it sees is used again.
@@ -185,13 +192,17 @@ impl Store {
 
     /// The latest time known to have passed.
     pub fn clock_floor(&self) -> Result<Time, Error> {
-        let snapshot = self.snapshot()?;
-        let mut floor = META.get(&snapshot, &CLOCK_FLOOR.into())?.map_or(0, u64::cast_signed);
-        AUDIT_HEADS.scan(&snapshot, KeyRange::all(), Direction::Ascending, |_, head| {
-            floor = floor.max(head.timestamp.unix());
-            ControlFlow::Continue(())
-        })?;
-        Ok(Time::from_unix(floor))
+        clock_floor(&self.snapshot()?)
+    }
+
+    /// How many changes there were in a commit, and how many microseconds commits took, since the start.
+    pub fn commits(&self) -> (Reading, Reading) {
+        (self.commits.batches.read(), self.commits.micros.read())
+    }
+
+    /// Changes that wait for the writer.
+    pub fn waiting_writes(&self) -> u64 {
+        self.jobs.max_capacity().saturating_sub(self.jobs.capacity()) as u64
     }
 
     pub fn traffic(&self) -> engine::Traffic {
@@ -214,6 +225,16 @@ impl Store {
             tracing::error!(%error, "the database could not be closed in order");
         }
     }
+}
+
+/// The latest time that the data knows to have passed.
+pub fn clock_floor(snapshot: &Snapshot) -> Result<Time, Error> {
+    let mut floor = META.get(snapshot, &CLOCK_FLOOR.into())?.map_or(0, u64::cast_signed);
+    AUDIT_HEADS.scan(snapshot, KeyRange::all(), Direction::Ascending, |_, head| {
+        floor = floor.max(head.timestamp.unix());
+        ControlFlow::Continue(())
+    })?;
+    Ok(Time::from_unix(floor))
 }
 
 fn options(config: &StoreConfig) -> Options {

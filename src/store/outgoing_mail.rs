@@ -49,6 +49,11 @@ fn count(tx: &mut Tx, change: impl Fn(u64) -> u64) -> Result<(), Error> {
     tx.put(META, &COUNT.into(), &change(waiting))
 }
 
+/// How many wait.
+pub fn length(from: &impl Read) -> Result<u64, Error> {
+    Ok(META.get(from, &COUNT.into())?.unwrap_or(0))
+}
+
 pub fn get(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Option<OutgoingMail>, Error> {
     OUTGOING_MAIL.get(from, &(organization, user))
 }

@@ -1,3 +1,5 @@
+use std::ops::ControlFlow;
+
 use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::seal;
@@ -59,4 +61,22 @@ pub fn seal_secret(from: &impl Read, id: WebhookId, secret: &str) -> Result<Seal
 
 pub fn open_secret(from: &impl Read, id: WebhookId, sealed: Sealed) -> Result<Vec<u8>, Error> {
     seal::open(from, PURPOSE, id.as_bytes(), sealed)
+}
+
+/// Webhooks that are enabled and that are not, and the states of all.
+pub fn overview(from: &impl Read) -> Result<(u64, u64, Vec<WebhookState>), Error> {
+    let (mut enabled, mut disabled, mut states) = (0, 0, Vec::new());
+    WEBHOOKS.scan(from, KeyRange::all(), Direction::Ascending, |_, webhook| {
+        if webhook.enabled {
+            enabled += 1
+        } else {
+            disabled += 1
+        }
+        ControlFlow::Continue(())
+    })?;
+    WEBHOOK_STATES.scan(from, KeyRange::all(), Direction::Ascending, |_, state| {
+        states.push(state);
+        ControlFlow::Continue(())
+    })?;
+    Ok((enabled, disabled, states))
 }

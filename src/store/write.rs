@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::ids::{Ids, OrganizationId, RequestId, WebhookId};
 use crate::model::audit::Actor;
 use crate::model::device::Device;
+use crate::model::histogram::Histogram;
 use crate::model::webhook::EventName;
 
 /// Closures in one commit at most. More would make the first of them wait for little gain.
@@ -294,6 +295,20 @@ pub(super) struct Writer {
     pub person_keys: Keys,
     pub jobs: mpsc::Receiver<Box<dyn Job>>,
     pub space: Box<dyn FnMut() -> bool + Send>,
+    pub commits: Arc<Commits>,
+}
+
+/// What commits cost.
+pub(super) struct Commits {
+    pub batches: Histogram<9>,
+    pub micros: Histogram<10>,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        const MICROS: [u64; 10] = [250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 100_000, 1_000_000, 10_000_000];
+        Self { batches: Histogram::new(&[1, 2, 4, 8, 16, 32, 64, 128, 256]), micros: Histogram::new(&MICROS) }
+    }
 }
 
 impl Writer {
@@ -324,7 +339,7 @@ impl Writer {
     /// Runs the batch in one transaction and answers everyone in it. A closure that fails after it has written takes
     /// the transaction with it; the others run again without it.
     fn commit(&mut self, batch: &mut Vec<Box<dyn Job>>) -> Result<(), EngineError> {
-        let space_is_low = (self.space)();
+        let (space_is_low, began) = ((self.space)(), Instant::now());
         'again: loop {
             let mut transaction = self.engine.begin()?;
             let mut effects = Vec::new();
@@ -372,6 +387,8 @@ impl Writer {
             if wrote {
                 transaction.commit()?;
                 self.addresses.commit();
+                self.commits.batches.observe(batch.len() as u64);
+                self.commits.micros.observe(began.elapsed().as_micros() as u64);
             }
             self.memory.apply(effects, now);
             batch.drain(..).for_each(Job::succeed);

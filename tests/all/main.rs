@@ -18,6 +18,7 @@ mod install;
 mod mail;
 mod mfa;
 mod names;
+mod operations;
 mod organizations;
 mod pebble;
 mod permissions;

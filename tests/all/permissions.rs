@@ -37,6 +37,7 @@ GET    /setup                                 anyone                  ok   ok   
 POST   /setup                                 anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /events                                devices.view/own        ok   ok   ok   ok   own  403  ok   403  401
 GET    /stats                                 devices.view            ok   ok   ok   ok   403  403  ok   403  401
+GET    /system                                system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/ca                             anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/ca.pem                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok

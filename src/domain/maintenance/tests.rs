@@ -317,6 +317,41 @@ async fn a_restricted_persons_device_becomes_offline_once_and_its_check_ins_leav
     assert_eq!(changes.iter().map(|entry| entry.details["to"].clone()).collect::<Vec<_>>(), ["offline", "online"]);
 }
 
+/// As one does that wakes without a battery, or takes a wrong word of a time server.
+#[tokio::test]
+async fn a_clock_that_jumps_declares_nobody_offline_and_ends_nothing_until_it_has_gone_on_for_long() {
+    const YEARS: i64 = 10 * 365 * 24 * 60 * 60;
+    let appliance = Appliance::set_up().await;
+    let token = appliance.log_in().await;
+    let device = appliance.enroll("one").await;
+    appliance.check_in(&device).await;
+    appliance.clock.advance(10 * 60 * SECOND);
+    appliance.check_in(&device).await;
+    appliance.services.mark_offline().await.unwrap();
+    appliance.services.tidy().await.unwrap();
+    let status = || {
+        let snapshot = appliance.services.store.snapshot().unwrap();
+        devices::get(&snapshot, device.device.organization_id, device.device.id).unwrap().unwrap().status
+    };
+    for step in [YEARS, -YEARS] {
+        appliance.clock.jump(step);
+        appliance.services.mark_offline().await.unwrap();
+        appliance.services.tidy().await.unwrap();
+        assert_eq!(status(), Status::Online, "after a jump by {step} seconds");
+    }
+    assert!(appliance.is_good(&token), "the clock was put right, and all is as before");
+    // Whoever is silent is offline soon, and what has lapsed goes when the time has been steady for an hour.
+    appliance.clock.jump(YEARS);
+    appliance.services.mark_offline().await.unwrap();
+    appliance.pass(6 * 60 * SECOND).await;
+    appliance.services.mark_offline().await.unwrap();
+    assert_eq!(status(), Status::Offline);
+    let sessions = || crate::store::sessions::some(&appliance.services.store.snapshot().unwrap(), 9).unwrap().len();
+    assert_eq!(sessions(), 1);
+    appliance.pass(60 * 60 * SECOND).await;
+    assert_eq!(sessions(), 0);
+}
+
 #[tokio::test]
 async fn a_devices_certificate_ends_on_time_also_on_a_connection_that_stays_open() {
     let appliance = Appliance::set_up().await;

@@ -183,7 +183,7 @@ fn read(certificate_pem: &str, key_pem: &str, authority: &Authority) -> Option<S
     Some(ServerCertificate { key, validity, names })
 }
 
-fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {
+pub(super) fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {
     let mut names = Names::default();
     for name in &certificate.subject_alternative_name().ok()??.value.general_names {
         match name {
