@@ -65,6 +65,7 @@ fn every_setting_can_be_given_in_the_environment() {
                 "acme",
                 "https://ca.example/dir",
                 "a@b.example",
+                "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa",
             ]
             .map(String::from)
             .to_vec(),
