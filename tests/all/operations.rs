@@ -96,7 +96,7 @@ async fn the_dashboard_is_told_how_the_appliance_is() {
     let system = server.get("/system", &token).await.expect(200);
     assert_eq!(system["backup"]["last_proven_at"], made["created_at"]);
     let tls = server.get("/system/tls", &token).await.expect(200);
-    assert!(tls["names"].as_array().unwrap().iter().any(|name| name == "localhost"), "{tls}");
+    assert!(tls["certificate"]["names"].as_array().unwrap().iter().any(|name| name == "localhost"), "{tls}");
 }
 
 fn doctor(data: &std::path::Path) -> (i32, Value) {

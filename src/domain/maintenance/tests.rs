@@ -347,7 +347,7 @@ async fn a_clock_that_jumps_declares_nobody_offline_and_ends_nothing_until_it_ha
     appliance.services.mark_offline().await.unwrap();
     assert_eq!(status(), Status::Offline);
     let sessions = || crate::store::sessions::some(&appliance.services.store.snapshot().unwrap(), 9).unwrap().len();
-    assert_eq!(sessions(), 1);
+    assert!(sessions() > 0, "what lapsed by a jump is kept for an hour");
     appliance.pass(60 * 60 * SECOND).await;
     assert_eq!(sessions(), 0);
 }
