@@ -1,6 +1,6 @@
 //! Builds everything, starts it in order, and ends it in reverse. The only place that wires.
 
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::{Config, Secret};
+use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
+use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
 use crate::domain::setup::NewAppliance;
 use crate::domain::system::Edge;
@@ -23,25 +25,31 @@ use crate::http::limits::Limits;
 use crate::http::openapi::document;
 use crate::http::router::Router;
 use crate::ids::Ids;
+use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
-use crate::net::tls::device_ca::{CsrError, DeviceCa};
+use crate::net::syslog::Syslog;
+use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
+use tokio::task::{JoinError, JoinSet};
 
+mod backup;
 mod certificates;
+mod control;
+mod folder;
+mod restore;
+mod syslog;
 mod webhooks;
 
+pub use backup::{Salvaged, back_up, salvage};
 use certificates::Certificates;
-
-/// Everything the appliance knows, in its data directory.
-const DATA_FILE: &str = "zero.redb";
-/// Whoever works on the data holds it locked.
-const LOCK_FILE: &str = "zero.lock";
+use folder::{DATA_FILE, lock};
+pub use restore::{Outcome, Wanted, restore};
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +78,9 @@ pub struct App {
     limits: serve::Limits,
     heartbeat_flush: Duration,
     post: Arc<Post>,
+    collector: Option<Arc<Connect>>,
     lock: File,
+    control: Option<tokio::net::UnixListener>,
 }
 
 impl App {
@@ -93,9 +103,9 @@ impl App {
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, clock.clone())?);
+        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
         let ca = certificates.ca.clone();
-        let device_ca = DeviceCa::open(&tls_dir, clock.now()).map_err(failed)?;
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
             failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
@@ -106,6 +116,8 @@ impl App {
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let own_name = config.server.names.first().map(ToString::to_string);
+        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
         let shown = certificates.clone();
         let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
         let services = services.at(url.clone()).within(targets).behind(edge);
@@ -113,6 +125,14 @@ impl App {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
+        services.reconcile_ledger().map_err(failed)?;
+        let control = match control::listen(&data_dir) {
+            Ok(listener) => Some(listener),
+            Err(error) => {
+                tracing::warn!(%error, "commands on this machine cannot reach the server: zero backup will not work");
+                None
+            }
+        };
         let (own_names, trusted) = (ca.clone(), ca.clone());
         let dispatch = Dispatch {
             services: services.clone(),
@@ -138,7 +158,19 @@ impl App {
         };
         let heartbeat_flush = config.store.heartbeat_flush;
         let dispatch = Arc::new(dispatch);
-        Ok(Self { started, services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock })
+        Ok(Self {
+            started,
+            services,
+            dispatch,
+            certificates,
+            listener,
+            limits,
+            heartbeat_flush,
+            post,
+            collector,
+            lock,
+            control,
+        })
     }
 
     pub fn started(&self) -> &Started {
@@ -162,21 +194,26 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, lock, .. } = self;
-        let mut tasks = tasks::start(&services, heartbeat_flush, post);
+        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
+            self;
+        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
-        let mut disk = services.store.failed();
+        if let Some(listener) = self.control {
+            tasks.spawn(control::serve(listener, services.clone()));
+        }
+        let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {
             tokio::select! {
                 () = shutdown => {}
                 _ = disk.wait_for(|failed| *failed) => {}
+                cause = panicked(&mut tasks) => broken = Some(cause),
             }
             services.drain();
         };
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address).await }
+            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {
@@ -185,6 +222,9 @@ impl App {
         serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
+        if let Some(cause) = broken {
+            return Err(failed(format_args!("a background task broke down ({cause}): start again, and report this")));
+        }
         if *disk.borrow() {
             return Err(failed("the data could not be written; the log says why. Check the disk, then start again"));
         }
@@ -196,6 +236,17 @@ impl App {
         }
         drop(lock);
         Ok(())
+    }
+}
+
+/// Waits for a task that ends by a panic: what it did would otherwise never be done again, and nobody would know.
+async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(cause)) if cause.is_panic() => return cause,
+            Some(_) => {}
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -218,26 +269,19 @@ fn postman(smtp: Smtp) -> Box<SendLetter> {
 
 fn issuer(ca: DeviceCa) -> Box<IssueCertificate> {
     Box::new(move |csr, device, organization, now| match ca.issue(csr, device, organization, now) {
-        Ok(issued) => Ok(DeviceCertificate { certificate_pem: issued.certificate_pem, ca_pem: issued.ca_pem }),
+        Ok(Issued { certificate_pem, ca_pem, serial, fingerprint, not_after }) => Ok(DeviceCertificate {
+            certificate_pem,
+            ca_pem,
+            certificate: Certificate { fingerprint, serial, expires_at: not_after },
+        }),
         Err(CsrError::Failed(error)) => Err(Error::internal(error)),
         Err(error) => Err(Error::field("csr", error.to_string())),
     })
 }
 
-/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
-fn lock(data_dir: &Path) -> Result<File, StartError> {
-    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
-    let path = data_dir.join(LOCK_FILE);
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
-            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
-            data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
-    }
+fn presented(certificate: ClientCertificate) -> Presented {
+    let ClientCertificate { device, organization, fingerprint, not_after } = certificate;
+    Presented { device_id: device, organization_id: organization, fingerprint, expires_at: not_after }
 }
 
 /// The first organization and its administrator, for `zero init`.
@@ -303,17 +347,13 @@ pub fn verify_audit(
     Ok(Examined { proofs, key: Some(Hex(key.to_vec()).to_string()) })
 }
 
-/// Makes sure that no server starts on the folder while it is read; makes no file there.
-fn lock_to_read(data_dir: &Path) -> Result<Option<File>, StartError> {
-    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(None) };
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+fn lock_to_read(data_dir: &Path) -> Result<folder::Reading, StartError> {
+    folder::lock_to_read(data_dir)?.ok_or_else(|| {
+        failed(format_args!(
             "a zero is running on {}: stop it first, or ask it with GET /api/v1/audit-logs/verify",
             data_dir.display()
-        ))),
-        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
-    }
+        ))
+    })
 }
 
 /// Works on the data of an appliance that is not running.

@@ -12,12 +12,16 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Config, Flags, Loaded};
 
 mod audit;
+mod backup;
 mod check_config;
+mod export;
 mod init;
+mod install;
 mod openapi;
 mod password;
 mod process;
 mod recover_admin;
+mod restore;
 mod serve;
 mod version;
 
@@ -39,7 +43,12 @@ enum Command {
     Init(init::Init),
     RecoverAdmin(recover_admin::RecoverAdmin),
     Audit(audit::Audit),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Export(export::Export),
     CheckConfig(check_config::CheckConfig),
+    Install(install::Install),
+    Uninstall(install::Uninstall),
     Openapi(openapi::Openapi),
     Version(version::Version),
 }
@@ -51,7 +60,12 @@ pub fn run() -> ExitCode {
         Command::Init(command) => command.run(),
         Command::RecoverAdmin(command) => command.run(),
         Command::Audit(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Export(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Install(command) => command.run(),
+        Command::Uninstall(command) => command.run(),
         Command::Openapi(command) => command.run(),
         Command::Version(command) => command.run(),
     }
@@ -134,7 +148,14 @@ mod tests {
             "zero recover-admin --data-dir D --email a@example.com --password-stdin",
             "zero audit verify --data-dir D",
             "zero audit verify F --checkpoint C",
+            "zero backup --data-dir D F",
+            "zero backup --data-dir D --passphrase-stdin F",
+            "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
+            "zero export --salvage --data-dir D OUT",
             "zero check-config --config F",
+            "zero install",
+            "zero install --root /image",
+            "zero uninstall --purge",
             "zero openapi",
             "zero version",
         ] {
@@ -147,6 +168,9 @@ mod tests {
             "zero audit",
             "zero audit verify F --data-dir D",
             "zero audit verify F --key 00",
+            "zero backup",
+            "zero backup F --recipient R --passphrase-stdin",
+            "zero export OUT",
             "zero serve --port 1",
             "zero init --organization A --email a@example.com",
         ] {

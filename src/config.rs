@@ -14,6 +14,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
 
+mod backup;
 mod host;
 mod kind;
 mod layers;
@@ -22,16 +23,19 @@ mod print;
 mod read;
 mod secret;
 mod smtp;
+mod syslog;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
+pub use syslog::{HostPort, SyslogConfig};
 pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
@@ -45,7 +49,9 @@ pub struct Config {
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
     pub audit: AuditConfig,
+    pub syslog: SyslogConfig,
     pub store: StoreConfig,
+    pub backup: BackupConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
@@ -255,7 +261,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, store, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -292,12 +298,15 @@ impl Config {
         visitor.section("audit");
         visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
 
+        syslog.visit(visitor);
+
         visitor.section("store");
         visitor.setting("cache_mib", mebibytes(1..=65_536), &mut store.cache);
         visitor.setting("heartbeat_flush_seconds", seconds(1..=HOUR), &mut store.heartbeat_flush);
         visitor.setting("verify_at_start_mib", mebibytes(0..=1_048_576), &mut store.verify_at_start);
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
+        backup.visit(visitor);
         smtp.visit(visitor);
 
         visitor.section("webhooks");

@@ -11,6 +11,7 @@ mod plain;
 mod refusal;
 pub mod serve;
 pub mod smtp;
+pub mod syslog;
 pub mod tls;
 
 use bytes::Bytes;

@@ -92,9 +92,14 @@ impl Appliance {
 
     fn start(&mut self) -> Fallible<Duration> {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"])?;
-        let (server, took) = Server::start(&mut command, &self.data().join("tls/ca.pem"))?;
+        let (server, took) = Server::start(&mut command, &self.ca())?;
         self.server = Some(server);
         Ok(took)
+    }
+
+    /// The certificate of its own authority.
+    pub fn ca(&self) -> PathBuf {
+        self.data().join("tls/ca.pem")
     }
 
     fn data(&self) -> PathBuf {

@@ -13,6 +13,9 @@ mod devices;
 mod enrolment;
 mod flash;
 mod fleet;
+mod handshakes;
+mod log;
+mod policies;
 mod process;
 mod rates;
 mod table;
@@ -39,8 +42,11 @@ struct Arguments {
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Figure {
     Rates,
+    Handshakes,
     Enrolment,
     Fleet,
+    Policies,
+    Log,
     Flash,
 }
 
@@ -57,6 +63,8 @@ struct Plan {
     round: Duration,
     /// Devices of the large fleet.
     devices: usize,
+    /// Entries of the audit log that is verified and exported.
+    entries: usize,
     /// Requests whose latency is taken, for each page and fleet.
     requests: usize,
     starts: usize,
@@ -69,6 +77,7 @@ const FULL: Plan = Plan {
     rounds: 6,
     round: Duration::from_secs(4),
     devices: 100_000,
+    entries: 1_000_000,
     requests: 2000,
     starts: 5,
     flush_seconds: "300",
@@ -78,6 +87,7 @@ const QUICK: Plan = Plan {
     rounds: 3,
     round: Duration::from_secs(1),
     devices: 10_000,
+    entries: 50_000,
     requests: 500,
     starts: 3,
     flush_seconds: "10",
@@ -108,8 +118,17 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     if wanted(Figure::Rates) {
         rates::measure(plan, &mut table).await?;
     }
+    if wanted(Figure::Handshakes) {
+        handshakes::measure(plan, &mut table).await?;
+    }
     if wanted(Figure::Enrolment) {
         enrolment::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Policies) {
+        policies::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Log) {
+        log::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Flash) {
         flash::measure(plan, &mut table).await?;

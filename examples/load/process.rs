@@ -51,6 +51,11 @@ impl Server {
         Ok((kib("VmRSS:")?, kib("VmHWM:")?))
     }
 
+    /// From now on the most memory is the most since now.
+    pub fn forget_peak(&self) -> Fallible<()> {
+        Ok(fs::write(format!("/proc/{}/clear_refs", self.process.id()), "5")?)
+    }
+
     /// Bytes it has caused to be sent to the disk, in whole pages.
     pub fn written(&self) -> Fallible<u64> {
         number(&self.read("io")?, "write_bytes:")

@@ -49,18 +49,18 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
 }
 
 #[derive(Default)]
-struct Sum {
+pub struct Sum {
     requests: f64,
     time: Duration,
     cpu: Duration,
 }
 
 impl Sum {
-    async fn warm(&mut self, crowd: &mut Crowd, call: &Call) -> Fallible<()> {
+    pub async fn warm(&mut self, crowd: &mut Crowd, call: &Call) -> Fallible<()> {
         run(crowd, call, Duration::from_millis(500)).await.map(drop)
     }
 
-    async fn round(&mut self, server: &Server, crowd: &mut Crowd, call: &Call, time: Duration) -> Fallible<()> {
+    pub async fn round(&mut self, server: &Server, crowd: &mut Crowd, call: &Call, time: Duration) -> Fallible<()> {
         let before = server.cpu()?;
         let (requests, took) = run(crowd, call, time).await?;
         self.cpu += server.cpu()? - before;
@@ -69,11 +69,11 @@ impl Sum {
         Ok(())
     }
 
-    fn rate(&self) -> f64 {
+    pub fn rate(&self) -> f64 {
         self.requests / self.time.as_secs_f64()
     }
 
-    fn cpu_micros(&self) -> f64 {
+    pub fn cpu_micros(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.requests
     }
 }

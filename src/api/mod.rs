@@ -5,6 +5,7 @@ mod assignments;
 mod audit_logs;
 mod auth;
 mod commands;
+mod device_certificates;
 mod devices;
 mod effective_policy;
 mod enrollment_tokens;
@@ -37,6 +38,7 @@ pub fn routes() -> Vec<Route> {
         mfa::routes(),
         api_keys::routes(),
         devices::routes(),
+        device_certificates::routes(),
         commands::routes(),
         enrollment_tokens::routes(),
         effective_policy::routes(),

@@ -11,7 +11,9 @@ use crate::clock::{Clock, Time};
 use crate::config::{AcmeChallenge, Config, Host, TlsMode};
 use crate::domain::system::{CertificateFacts, ServerCertificate, Trust};
 use crate::net::outbound::{self, Client};
+use crate::net::tls::Clients;
 use crate::net::tls::acme::{Acme, Challenge};
+use crate::net::tls::device_ca::DeviceCa;
 use crate::net::tls::local_ca::LocalCa;
 use crate::net::tls::named::Facts;
 use crate::net::tls::names::Names;
@@ -40,10 +42,18 @@ enum Source {
 }
 
 impl Certificates {
-    pub fn open(config: &Config, directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
+    /// `devices`: who issues the certificates of devices.
+    pub fn open(
+        config: &Config,
+        directory: &Path,
+        devices: &DeviceCa,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
         let now = clock.now();
         let names: Vec<String> = config.server.names.iter().map(name).collect();
-        let ca = Arc::new(LocalCa::open(directory, &names, now).map_err(failed)?);
+        let authority = devices.authority().certificate_der().to_vec().into();
+        let clients = config.tls.device_certificates.then(|| Clients { authority, clock: clock.clone() });
+        let ca = Arc::new(LocalCa::open(directory, &names, clients.as_ref(), now).map_err(failed)?);
         let mut wanted = Names::default();
         names.iter().try_for_each(|name| wanted.add(name)).map_err(failed)?;
         let tls = &config.tls;

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::kind::{choice, text};
+use super::kind::{choice, switch, text};
 use super::{Host, Visitor};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct TlsConfig {
     pub acme_challenge: AcmeChallenge,
     /// Where proof is given over plain HTTP, while it is asked for.
     pub acme_http_listen: SocketAddr,
+    /// Clients are asked for a device's certificate; they need not have one.
+    pub device_certificates: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl Default for TlsConfig {
             acme_ca_file: None,
             acme_challenge: AcmeChallenge::TlsAlpn01,
             acme_http_listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80),
+            device_certificates: true,
         }
     }
 }
@@ -73,6 +76,7 @@ impl TlsConfig {
         visitor.setting("acme_ca_file", text::optional_path(), &mut self.acme_ca_file);
         visitor.setting("acme_challenge", choice(CHALLENGES), &mut self.acme_challenge);
         visitor.setting("acme_http_listen", text::address(), &mut self.acme_http_listen);
+        visitor.setting("device_certificates", switch(), &mut self.device_certificates);
     }
 
     /// What is wrong with these settings together, and with `names`: the keys, and a sentence.

@@ -1,5 +1,6 @@
 //! The signed-in user's own account.
 
+use super::lockout::Attempted;
 use super::op::Op;
 use super::passwords::Passwords;
 use super::{Services, names};
@@ -58,7 +59,7 @@ impl Services {
     /// The signed-in user, who has given the password again in `field`; whoever only has the session gets no further.
     pub(super) async fn check_my_password(&self, op: &Op, field: &str, password: &str) -> Result<User, Error> {
         let Person { user, .. } = self.me(op)?;
-        let account = users::folded(&user.email);
+        let account = Attempted::account(&user.email);
         self.lockout.check(&account, op.peer, op.now)?;
         let is_right = self.passwords.verify(password, user.password_hash.as_deref()).await?;
         // Many attempts may have been under way at once: none past the limit learns whether it was right.
@@ -74,11 +75,15 @@ impl Services {
     pub async fn change_password(&self, op: &Op, current: &str, new: &str) -> Result<(), Error> {
         let me = op.user()?.clone();
         Passwords::check("new_password", new).map_err(|error| Error::Invalid(vec![error]))?;
-        self.check_my_password(op, "current_password", current).await?;
+        let checked = self.check_my_password(op, "current_password", current).await?.password_hash;
         let hash = self.passwords.hash(new).await?;
         self.store
             .write(op.stamp(), move |tx| {
                 let mut user = mine(tx, me.organization_id, me.id)?;
+                // Meanwhile an administrator may have reset it, or ended the session: that is not undone.
+                if user.password_hash != checked || sessions::get(tx, me.session_id)?.is_none() {
+                    return Err(Error::unauthenticated());
+                }
                 user.password_hash = Some(hash.clone());
                 touch(tx, &mut user);
                 let others =

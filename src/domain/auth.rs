@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::challenges::Challenge;
-use super::op::{DevicePrincipal, Op, Principal};
+use super::lockout::Attempted;
+use super::op::{DevicePrincipal, Op, Principal, without_idempotency};
 use super::{Services, principals, secrets, tokens};
 use crate::clock::Time;
 use crate::error::Error;
@@ -106,7 +107,7 @@ impl Services {
         password: &str,
         user_agent: Option<String>,
     ) -> Result<LogIn, Error> {
-        let account = users::folded(email);
+        let account = Attempted::account(email);
         self.lockout.check(&account, op.peer, op.now)?;
         let user = users::by_email(&self.store.snapshot()?, email)?;
         let hash = user.as_ref().and_then(|user| user.password_hash.as_deref());
@@ -151,7 +152,7 @@ impl Services {
     /// `is_locked`: this was one failure too many.
     async fn refuse<T>(&self, op: &Op, email: &str, is_locked: bool) -> Result<T, Error> {
         let shown: String = email.chars().take(254).collect();
-        let stamp = super::op::without_idempotency(op.stamp());
+        let stamp = without_idempotency(op.stamp());
         self.store
             .write(stamp, move |tx| {
                 let user = users::by_email(tx, &shown)?;
@@ -182,7 +183,8 @@ impl Services {
         let (family, current) = (family.to_owned(), secrets::hash(current));
         let life = self.config.auth.clone();
         let key = self.signing_key()?;
-        let write = self.store.write(op.stamp(), move |tx| {
+        // A spent token is answered as such however it is sent again; and what a stranger holds tells nobody apart.
+        let write = self.store.write(without_idempotency(op.stamp()), move |tx| {
             let session =
                 sessions::by_family(tx, &secrets::hash(&family))?.filter(|session| tx.now() < session.expires_at);
             let mut session = session.ok_or_else(invalid)?;
@@ -213,8 +215,9 @@ impl Services {
 
     pub async fn log_out(&self, op: &Op) -> Result<(), Error> {
         let me = op.user()?.clone();
+        // A later session must end even under a key that another has ended with.
         self.store
-            .write(op.stamp(), move |tx| {
+            .write(without_idempotency(op.stamp()), move |tx| {
                 sessions::delete(tx, me.session_id)?;
                 Ok(Audited::new((), AuditEvent::new("auth.logout").on("session", me.session_id, &me.name)))
             })

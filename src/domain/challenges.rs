@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::lockout::Attempted;
 use super::secrets;
 use crate::clock::Time;
 use crate::ids::{OrganizationId, UserId};
 use crate::model::user::{User, UserStatus};
-use crate::store::users::folded;
 
 /// How long the second factor may be given.
 const LIFE: Duration = Duration::from_secs(5 * 60);
@@ -22,7 +22,7 @@ pub struct Challenge {
     pub organization_id: OrganizationId,
     pub user_id: UserId,
     /// As failures are counted.
-    pub account: String,
+    pub account: Attempted,
     password: [u8; 32],
     expires_at: Time,
     attempts: u8,
@@ -33,7 +33,7 @@ impl Challenge {
         Self {
             organization_id: user.organization_id,
             user_id: user.id,
-            account: folded(&user.email),
+            account: Attempted::account(&user.email),
             password: fingerprint(user),
             expires_at: now.plus(LIFE),
             attempts: 0,
@@ -100,7 +100,7 @@ mod tests {
         let challenge = |now: Time| Challenge {
             organization_id: OrganizationId::from_bytes([1; 16]),
             user_id: UserId::from_bytes([2; 16]),
-            account: "ada@acme.example".into(),
+            account: Attempted::account("ada@acme.example"),
             password: [0; 32],
             expires_at: now.plus(LIFE),
             attempts: 0,

@@ -13,7 +13,7 @@ use crate::model::command::{Command, CommandStatus, CommandType, WipeIntent};
 use crate::model::device::{Device, Status};
 use crate::store::audit::AuditEvent;
 use crate::store::commands;
-use crate::store::devices::revoke_token;
+use crate::store::devices::revoke_credentials;
 use crate::store::write::{Audited, Tx, Unaudited};
 
 impl CommandType {
@@ -160,7 +160,7 @@ pub(super) fn give(
         }
         result = result.and(event().detail("state", "forced").detail("note", "the device has not confirmed it"));
         result = result.and(status_event(&device, Status::Wiped).detail("forced", true));
-        revoke_token(tx, &mut device)?;
+        revoke_credentials(tx, &mut device)?;
         device.status = Status::Wiped;
         save(tx, &mut device)?;
     }

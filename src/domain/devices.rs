@@ -139,7 +139,11 @@ impl Services {
             if change.policy_id.is_some() {
                 by.require(Permission::PoliciesAssign)?;
             }
+            // Its name is that of the owner's device, also when it is another's from now on.
             let mut event = AuditEvent::new("device.update").on("device", id, &device.device_name);
+            if let Some(owner) = device.user_id {
+                event = event.about(owner);
+            }
             if let Some(name) = change.device_name.clone() {
                 event = event.detail("device_name", name.clone());
                 device.device_name = name;

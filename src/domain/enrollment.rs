@@ -45,9 +45,9 @@ impl Services {
         }
         let id: DeviceId = self.ids.next();
         let issued = new.csr.as_deref().map(|csr| (self.issue_certificate)(csr, id, organization, op.now));
-        let (certificate, ca_certificate) = match issued.transpose()? {
-            Some(issued) => (Some(issued.certificate_pem), Some(issued.ca_pem)),
-            None => (None, None),
+        let (certificate, ca_certificate, issued) = match issued.transpose()? {
+            Some(issued) => (Some(issued.certificate_pem), Some(issued.ca_pem), Some(issued.certificate)),
+            None => (None, None, None),
         };
         let (device_token, token_hash) = secrets::make(secrets::DEVICE);
         let config = self.config.devices.clone();
@@ -87,6 +87,8 @@ impl Services {
                     token_hash: Some(token_hash),
                     token_expires_at: now.plus(config.token_life),
                     enrollment_token_id: grant.token,
+                    certificate: issued.clone(),
+                    next_certificate: None,
                     leaving: None,
                 };
                 devices::insert(tx, device.clone())?;

@@ -35,6 +35,8 @@ impl Services {
     pub async fn create_enrollment_token(&self, op: &Op, new: NewEnrollmentToken) -> Result<Issued, Error> {
         names::require("name", &new.name)?;
         let (organization_id, created_by) = (op.organization_id()?, op.acting_user()?);
+        // It lets devices enrol.
+        op.require(Permission::DevicesEnroll)?;
         if new.policy_id.is_some() {
             op.require(Permission::PoliciesAssign)?;
         }

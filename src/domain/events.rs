@@ -27,6 +27,8 @@ use crate::store::persons::Opener;
 
 /// Streams at a time, in all.
 const AT_A_TIME: usize = 256;
+/// Streams of one organization at a time: there is room for others.
+const OF_ORGANIZATION: usize = 192;
 /// Streams of one user or key at a time.
 const OF_ONE: usize = 8;
 /// Streams that read from disk at a time: those far behind must not keep everybody else from it.
@@ -40,10 +42,13 @@ const LOOKED_AT: u64 = 1_000;
 /// Bytes of stored entries handed over at once: as soon as there are so many.
 const HANDED_OVER: usize = 64 * 1024;
 
+/// Whose a stream is: a user or key, of an organization.
+type Owner = (OrganizationId, [u8; 16]);
+
 /// The streams under way, by whose they are.
 #[derive(Clone)]
 pub struct Streams {
-    under_way: Arc<Mutex<HashMap<[u8; 16], usize>>>,
+    under_way: Arc<Mutex<HashMap<Owner, usize>>>,
     reading: Arc<Semaphore>,
 }
 
@@ -54,11 +59,15 @@ impl Default for Streams {
 }
 
 impl Streams {
-    fn take(&self, key: [u8; 16]) -> Result<Place, Error> {
+    fn take(&self, key: Owner) -> Result<Place, Error> {
         let mut under_way = self.lock();
         let busy = |message: String| Error::TooMany { message, retry_after: Duration::from_secs(10) };
         if under_way.values().sum::<usize>() >= AT_A_TIME {
             return Err(busy(format!("{AT_A_TIME} streams of events are open: come back later")));
+        }
+        let of_organization = under_way.iter().filter(|((organization, _), _)| *organization == key.0);
+        if of_organization.map(|(_, count)| count).sum::<usize>() >= OF_ORGANIZATION {
+            return Err(busy(format!("{OF_ORGANIZATION} streams of this organization's events are open: close some")));
         }
         let own = under_way.entry(key).or_default();
         if *own >= OF_ONE {
@@ -68,7 +77,7 @@ impl Streams {
         Ok(Place { streams: self.clone(), key })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 16], usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Owner, usize>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -76,7 +85,7 @@ impl Streams {
 /// Ends with its stream.
 struct Place {
     streams: Streams,
-    key: [u8; 16],
+    key: Owner,
 }
 
 impl Drop for Place {
@@ -134,7 +143,8 @@ impl Services {
             let message = "the appliance stops".into();
             return Err(Error::Unavailable { message, retry_after: Duration::from_secs(5) });
         }
-        let place = self.streams.take(op.principal.key().ok_or_else(Error::unauthenticated)?)?;
+        let place =
+            self.streams.take((op.organization_id()?, op.principal.key().ok_or_else(Error::unauthenticated)?))?;
         let head = self.store.memory().follow(organization);
         let snapshot = self.store.snapshot()?;
         let newest = audit::head(&snapshot, organization)?.seq;
@@ -210,7 +220,9 @@ impl Following {
                 changed = self.head.changed() => if changed.is_err() {
                     return Ok(None);
                 },
-                _ = self.draining.changed() => {}
+                changed = self.draining.changed() => if changed.is_err() {
+                    return Ok(None);
+                },
                 () = sleep_until(quiet.min(self.end)) => {
                     return Ok(self.source.principal().map(|_| News::Quiet));
                 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::accounts::touch;
+use super::lockout::Attempted;
 use super::op::Op;
 use super::passwords::Passwords;
 use super::{Services, auth, secrets};
@@ -102,11 +103,11 @@ impl Services {
     pub async fn accept_link(&self, op: &Op, token: &str, password: &str) -> Result<(), Error> {
         Passwords::check("password", password).map_err(|error| Error::Invalid(vec![error]))?;
         // Counted for each address by itself: nobody can lock others out of their links.
-        let account = format!("links from {}", op.peer);
+        let account = Attempted::links_from(op.peer);
         self.lockout.check(&account, op.peer, op.now)?;
         let accepted = self.spend_link(op, secrets::hash(token), password).await;
         match &accepted {
-            Ok(email) => self.lockout.succeeded(&users::folded(email)),
+            Ok(email) => self.lockout.succeeded(&Attempted::account(email)),
             Err(Error::Unauthenticated(_)) => self.lockout.failed(&account, op.peer, op.now),
             Err(_) => {}
         }

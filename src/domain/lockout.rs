@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Time;
 use crate::error::Error;
+use crate::store::users::folded;
 
 const WINDOW: Duration = Duration::from_secs(15 * 60);
 const BY_ACCOUNT: usize = 5;
@@ -15,29 +16,68 @@ const BY_ADDRESS: usize = 20;
 /// Accounts and addresses remembered, each.
 const CAPACITY: usize = 10_000;
 
+/// What is tried, beside the address that it is tried from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Attempted {
+    /// A password or code of the account with this e-mail, folded.
+    Account(String),
+    /// A link for another password, by this e-mail, folded.
+    Reset(String),
+    /// Links for another password, by anybody at this address.
+    ResetsFrom(IpAddr),
+    /// The secret of a link, by anybody at this address: nobody can lock others out of theirs.
+    LinksFrom(IpAddr),
+    Setup,
+}
+
+impl Attempted {
+    pub fn account(email: &str) -> Self {
+        Self::Account(folded(email))
+    }
+
+    pub fn reset(email: &str) -> Self {
+        Self::Reset(folded(email))
+    }
+
+    pub fn resets_from(address: IpAddr) -> Self {
+        Self::ResetsFrom(network(address))
+    }
+
+    pub fn links_from(address: IpAddr) -> Self {
+        Self::LinksFrom(network(address))
+    }
+
+    const fn limit(&self) -> usize {
+        match self {
+            Self::ResetsFrom(_) => BY_ADDRESS,
+            _ => BY_ACCOUNT,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Lockout {
-    accounts: Mutex<Failures<String>>,
+    attempted: Mutex<Failures<Attempted>>,
     addresses: Mutex<Failures<IpAddr>>,
 }
 
 impl Lockout {
     /// Refuses further attempts for a while after too many failures.
-    pub fn check(&self, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
-        self.check_with(&lock(&self.accounts), account, address, now)
+    pub fn check(&self, attempted: &Attempted, address: IpAddr, now: Time) -> Result<(), Error> {
+        self.check_with(&lock(&self.attempted), attempted, address, now)
     }
 
     /// Counts against the account before it is known how the attempt ends, so that many at once are no more than one
     /// after the other; [`Self::succeeded`] takes it back.
-    pub fn begin(&self, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
-        let mut accounts = lock(&self.accounts);
-        self.check_with(&accounts, account, address, now)?;
-        accounts.add(account.to_owned(), BY_ACCOUNT, now);
+    pub fn begin(&self, attempted: &Attempted, address: IpAddr, now: Time) -> Result<(), Error> {
+        let mut failures = lock(&self.attempted);
+        self.check_with(&failures, attempted, address, now)?;
+        failures.add(attempted.clone(), attempted.limit(), now);
         Ok(())
     }
 
-    pub fn failed(&self, account: &str, address: IpAddr, now: Time) {
-        lock(&self.accounts).add(account.to_owned(), BY_ACCOUNT, now);
+    pub fn failed(&self, attempted: &Attempted, address: IpAddr, now: Time) {
+        lock(&self.attempted).add(attempted.clone(), attempted.limit(), now);
         self.failed_from(address, now);
     }
 
@@ -46,8 +86,14 @@ impl Lockout {
         lock(&self.addresses).add(network(address), BY_ADDRESS, now);
     }
 
-    fn check_with(&self, accounts: &Failures<String>, account: &str, address: IpAddr, now: Time) -> Result<(), Error> {
-        let by_account = accounts.locked_for(&account.to_owned(), BY_ACCOUNT, now);
+    fn check_with(
+        &self,
+        failures: &Failures<Attempted>,
+        attempted: &Attempted,
+        address: IpAddr,
+        now: Time,
+    ) -> Result<(), Error> {
+        let by_account = failures.locked_for(attempted, attempted.limit(), now);
         let by_address = lock(&self.addresses).locked_for(&network(address), BY_ADDRESS, now);
         match by_account.max(by_address) {
             None => Ok(()),
@@ -58,8 +104,8 @@ impl Lockout {
     }
 
     /// The account's owner is here: what others guessed before does not lock the owner out.
-    pub fn succeeded(&self, account: &str) {
-        lock(&self.accounts).times.remove(account);
+    pub fn succeeded(&self, attempted: &Attempted) {
+        lock(&self.attempted).times.remove(attempted);
     }
 }
 

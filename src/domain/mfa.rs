@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::accounts::{mine, touch};
 use super::auth::{SignedIn, actor};
+use super::lockout::Attempted;
 use super::op::Op;
 use super::{Services, secrets};
 use crate::clock::Time;
@@ -60,7 +61,7 @@ impl Services {
     /// The first code of a new secret puts it into force: from now on signing in takes one. Gives new recovery codes.
     pub async fn confirm_totp(&self, op: &Op, code: &str) -> Result<Vec<String>, Error> {
         let me = op.user()?.clone();
-        let account = self.store.memory().directory().user(me.id).map(|user| users::folded(&user.email));
+        let account = self.store.memory().directory().user(me.id).map(|user| Attempted::account(&user.email));
         let account = account.ok_or_else(Error::unauthenticated)?;
         self.lockout.check(&account, op.peer, op.now)?;
         let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| secrets::readable(RECOVERY_LETTERS)).collect();

@@ -6,11 +6,13 @@ pub mod assignments;
 pub mod audit;
 pub mod auth;
 pub mod authz;
+pub mod backups;
 pub mod bulk;
 mod challenges;
 pub mod checkin;
 pub mod commands;
 pub mod compliance;
+pub mod device_certificates;
 pub mod devices;
 pub mod effective_policy;
 pub mod enrollment;
@@ -32,6 +34,7 @@ pub mod preview;
 mod principals;
 pub mod recovery;
 mod resets;
+pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
@@ -51,9 +54,12 @@ use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ids::{DeviceId, Ids, OrganizationId};
+use crate::model::device::Certificate;
 use crate::model::organization::Tier;
 use crate::store::Store;
+use crate::store::ledger::Ledger;
 
+use backups::Backups;
 use challenges::Challenges;
 use lockout::Lockout;
 use mail::Mailer;
@@ -66,6 +72,7 @@ use webhooks::target::{Surroundings, Targets};
 pub struct DeviceCertificate {
     pub certificate_pem: String,
     pub ca_pem: String,
+    pub certificate: Certificate,
 }
 
 /// Issues certificates to devices; an error says what is wrong with the request.
@@ -94,8 +101,12 @@ pub struct Services {
     audit_searches: Arc<Semaphore>,
     /// Turns at the same for an export of one's own data: everybody may ask for one, and shall not hold up the others.
     exports: Arc<Semaphore>,
+    /// Turns at previewing a policy on the whole fleet.
+    surveys: Arc<Semaphore>,
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
+    backups: Backups,
+    ledger: Ledger,
 }
 
 impl Services {
@@ -107,6 +118,7 @@ impl Services {
         issue_certificate: Box<IssueCertificate>,
     ) -> Self {
         let setup_code = SetupCode::new(clock.now());
+        let ledger = Ledger::new(backups::ledger_folders(&config));
         let nowhere = Surroundings {
             resolve: Box::new(|_| Box::pin(async { Err("there is no network".into()) })),
             is_own: Box::new(|_| false),
@@ -132,8 +144,11 @@ impl Services {
             stuck: AtomicBool::new(false),
             audit_searches: Arc::new(Semaphore::new(1)),
             exports: Arc::new(Semaphore::new(1)),
+            surveys: Arc::new(Semaphore::new(1)),
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
+            backups: Backups::default(),
+            ledger,
         }
     }
 
@@ -165,6 +180,10 @@ impl Services {
         self.store.memory().directory().tier(organization)
     }
 
+    pub fn data_dir(&self) -> &std::path::Path {
+        &self.config.server.data_dir
+    }
+
     pub fn now(&self) -> Time {
         self.clock.now()
     }
@@ -177,6 +196,7 @@ impl Services {
     /// From now on nobody waits for news: what is held open answers.
     pub fn drain(&self) {
         self.draining.send_replace(true);
+        self.backups.stop();
     }
 
     /// Why a write could not be committed; `None` when it could.

@@ -64,6 +64,17 @@ pub struct DevicePrincipal {
     pub status: Status,
 }
 
+/// A client certificate of the devices' authority, whose key the client has proven to have. Whether it is still good for
+/// anything is not said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presented {
+    pub device_id: DeviceId,
+    pub organization_id: OrganizationId,
+    /// SHA-256 of the whole certificate.
+    pub fingerprint: [u8; 32],
+    pub expires_at: Time,
+}
+
 /// Which devices of its organization a principal may see or act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceScope {

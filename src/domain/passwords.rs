@@ -1,5 +1,6 @@
 //! Passwords: Argon2id (RFC 9106), 19 MiB and two passes, on few threads.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ const AT_A_TIME: usize = 2;
 const WAITING: usize = 32;
 
 pub struct Passwords {
-    turns: Semaphore,
-    inside: AtomicUsize,
+    turns: Arc<Semaphore>,
+    inside: Arc<AtomicUsize>,
     /// The hash of a password that nobody has, so that an unknown user takes as long as a known one.
     dummy: String,
 }
@@ -31,7 +32,7 @@ impl Passwords {
     pub fn new() -> Self {
         // Of the same cost as a real one; nothing has this value.
         let dummy = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-        Self { turns: Semaphore::new(AT_A_TIME), inside: AtomicUsize::new(0), dummy: dummy.into() }
+        Self { turns: Arc::new(Semaphore::new(AT_A_TIME)), inside: Arc::default(), dummy: dummy.into() }
     }
 
     /// Refuses a password that is too easy to guess or too long, naming `field`.
@@ -65,8 +66,13 @@ impl Passwords {
     }
 
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-        let _inside = Inside::enter(&self.inside)?;
-        let _turn = self.turns.acquire().await.map_err(Error::internal)?;
+        let inside = Inside::enter(self.inside.clone())?;
+        let turn = self.turns.clone().acquire_owned().await.map_err(Error::internal)?;
+        let work = move || {
+            // Kept to the end, also when whoever asked has gone: the memory is in use until then.
+            let _held = (inside, turn);
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(Error::internal)
     }
 }
@@ -82,19 +88,20 @@ fn argon2() -> Argon2<'static> {
 }
 
 /// A place among those who compute or wait.
-struct Inside<'a>(&'a AtomicUsize);
+struct Inside(Arc<AtomicUsize>);
 
-impl<'a> Inside<'a> {
-    fn enter(count: &'a AtomicUsize) -> Result<Self, Error> {
+impl Inside {
+    fn enter(count: Arc<AtomicUsize>) -> Result<Self, Error> {
+        let before = count.fetch_add(1, Ordering::Relaxed);
         let place = Self(count);
-        if count.fetch_add(1, Ordering::Relaxed) < AT_A_TIME + WAITING {
+        if before < AT_A_TIME + WAITING {
             return Ok(place);
         }
         Err(Error::Unavailable { message: "too many sign-ins at once".into(), retry_after: Duration::from_secs(2) })
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Inside {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -101,7 +101,12 @@ impl Services {
         let limit = if op.may(Permission::DevicesView) { window.limit } else { 0 };
         let window = Window { limit, ..window };
         let (memory, now) = (self.store.memory().clone(), op.now);
-        let work = move || survey(&memory, organization, &policy, &proposal, window, now);
+        let turn = self.surveys.clone().acquire_owned().await.map_err(Error::internal)?;
+        let work = move || {
+            // Kept to the end, also when nobody waits for the answer any more.
+            let _turn = turn;
+            survey(&memory, organization, &policy, &proposal, window, now)
+        };
         let (mut preview, shown) = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
         let snapshot = self.store.snapshot()?;
         for mut device in shown {

@@ -2,6 +2,7 @@
 
 use super::Services;
 use super::links::{self, Delivery};
+use super::lockout::Attempted;
 use super::op::{Op, without_idempotency};
 use crate::error::Error;
 use crate::model::link::Purpose;
@@ -18,17 +19,21 @@ impl Services {
     /// # Errors
     /// `TooMany` after five for one e-mail within 15 minutes, known or not.
     pub async fn request_reset(&self, op: &Op, email: &str) -> Result<(), Error> {
-        self.lockout.begin(&format!("resets of {}", users::folded(email)), op.peer, op.now)?;
+        self.lockout.begin(&Attempted::reset(email), op.peer, op.now)?;
+        self.lockout.begin(&Attempted::resets_from(op.peer), op.peer, op.now)?;
         if self.delivery() == Delivery::ShownOnly {
             return Ok(());
         }
         let shown: String = email.chars().take(254).collect();
         self.store
             .write(without_idempotency(op.stamp()), move |tx| {
-                let user = users::by_email(tx, &shown)?.filter(|user| user.status != UserStatus::Suspended);
-                let Some(user) = user else {
-                    return Ok(Audited::new((), AuditEvent::failed("auth.reset.request").detail("email", &*shown)));
-                };
+                let refused = || AuditEvent::failed("auth.reset.request").detail("email", &*shown);
+                let Some(user) = users::by_email(tx, &shown)? else { return Ok(Audited::new((), refused())) };
+                if user.status == UserStatus::Suspended {
+                    // In the log of whoever it was tried on.
+                    let event = refused().of(user.organization_id).on("user", user.id, &user.name);
+                    return Ok(Audited::new((), event.detail("status", user.status.as_str())));
+                }
                 let is_invited = user.status == UserStatus::Pending;
                 let purpose = if is_invited { Purpose::Invitation } else { Purpose::Reset };
                 let link = links::issue(tx, &user, purpose, Delivery::Requested)?;

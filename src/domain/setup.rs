@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::lockout::Attempted;
 use super::op::Op;
 use super::passwords::{self, Passwords};
 use super::{Services, accounts, names, secrets, tokens};
@@ -77,9 +78,9 @@ impl Services {
         if self.is_set_up() && op.idempotency.is_none() {
             return Err(already());
         }
-        self.lockout.check("setup", op.peer, op.now)?;
+        self.lockout.check(&Attempted::Setup, op.peer, op.now)?;
         if let Err(error) = self.setup_code.check(code, op.now) {
-            self.lockout.failed("setup", op.peer, op.now);
+            self.lockout.failed(&Attempted::Setup, op.peer, op.now);
             return Err(error);
         }
         check(&new)?;

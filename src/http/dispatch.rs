@@ -22,7 +22,7 @@ use super::router::{BASE, Router};
 use super::{assets, authn};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
-use crate::domain::op::{Op, Principal};
+use crate::domain::op::{Op, Presented, Principal};
 use crate::error::Error;
 use crate::ids::{Ids, RequestId};
 use crate::store::idempotency::{self, Idempotency};
@@ -60,7 +60,9 @@ struct Trail {
 
 impl Dispatch {
     /// Answers any request: request id, panics caught, errors in their one shape, headers, one log line.
-    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr) -> Response<Body>
+    ///
+    /// `shown`: the certificate of the connection's other end.
+    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr, shown: Option<Presented>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -72,7 +74,8 @@ impl Dispatch {
         let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
-        let walk = self.walk(&parts, &mut body, peer, request_id, now, &mut trail);
+        let op = Op { principal: Principal::Anonymous, request_id, peer, now, idempotency: None };
+        let walk = self.walk(&parts, &mut body, op, shown, &mut trail);
         let outcome = match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Internal("a handler panicked".into()).into()),
@@ -124,15 +127,15 @@ impl Dispatch {
         &self,
         parts: &http::request::Parts,
         body: &mut B,
-        peer: IpAddr,
-        request_id: RequestId,
-        now: Time,
+        op: Op,
+        shown: Option<Presented>,
         trail: &mut Trail,
     ) -> Result<Reply, Failure>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
     {
+        let Op { request_id, peer, now, .. } = op;
         self.check_host(parts)?;
         // Find the route: 404, 405. Whoever finds none counts like any stranger.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
@@ -153,7 +156,7 @@ impl Dispatch {
             return Err(not_set_up());
         }
         // Who is it, and within which limit: by principal for good credentials, by address for none or bad ones.
-        let principal = match authn::identify(&self.services, &parts.headers, now) {
+        let principal = match authn::identify(&self.services, &op, &parts.headers, shown).await {
             Ok(principal) => principal,
             Err(_) if access.is_public() => Principal::Anonymous,
             Err(error) => {

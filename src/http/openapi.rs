@@ -112,6 +112,10 @@ pub fn document(routes: &[Route]) -> Value {
                     "scheme": "bearer",
                     "description": "An access token, an API key, a device token or an enrolment token",
                 },
+                "certificate": {
+                    "type": "mutualTLS",
+                    "description": "A device's certificate, instead of its token",
+                },
             },
         },
     })
@@ -141,7 +145,10 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         value["requestBody"] = body;
     }
     if !route.access.is_public() {
-        value["security"] = json!([{"bearer": []}]);
+        value["security"] = match route.access {
+            Access::Device | Access::NeedsOrOwn { device: true, .. } => json!([{"bearer": []}, {"certificate": []}]),
+            _ => json!([{"bearer": []}]),
+        };
     }
     value["description"] = access_note(route.access).into();
     if let Access::Needs(permission) | Access::NeedsOrOwn { permission, .. } = route.access {

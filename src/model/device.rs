@@ -75,9 +75,34 @@ pub struct Device {
     pub token_hash: Option<[u8; 32]>,
     pub token_expires_at: Time,
     pub enrollment_token_id: Option<EnrollmentTokenId>,
+    /// What it may sign in with instead of its token.
+    #[serde(default)]
+    pub certificate: Option<Certificate>,
+    /// Takes that one's place when the device first uses it.
+    #[serde(default)]
+    pub next_certificate: Option<Certificate>,
     /// Its owner was erased.
     #[serde(default)]
     pub leaving: Option<Leaving>,
+}
+
+/// A client certificate that the appliance has issued.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// SHA-256 of the whole certificate.
+    pub fingerprint: [u8; 32],
+    /// Lower-case hexadecimal.
+    pub serial: String,
+    pub expires_at: Time,
+}
+
+impl Device {
+    /// Whether it can still sign in, with anything.
+    pub fn has_credentials(&self, now: Time) -> bool {
+        let is_good = |certificate: &Option<Certificate>| certificate.as_ref().is_some_and(|c| now < c.expires_at);
+        let token = self.token_hash.is_some() && now < self.token_expires_at;
+        token || is_good(&self.certificate) || is_good(&self.next_certificate)
+    }
 }
 
 /// What a device reports of its own state. Members it does not report are unknown, not false.

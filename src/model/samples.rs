@@ -99,6 +99,8 @@ pub fn new_device(organization_id: OrganizationId, id: DeviceId, user_id: Option
         token_hash: Some(token),
         token_expires_at: NOW,
         enrollment_token_id: None,
+        certificate: None,
+        next_certificate: None,
         leaving: None,
     }
 }

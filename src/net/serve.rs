@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -27,6 +28,7 @@ use super::activity::{Activity, Answer, Verdict};
 use super::admission::{Admission, Occasionally};
 use super::listener::Listener;
 use super::refusal::Refusal;
+use super::tls::device_ca::ClientCertificate;
 use super::tls::{ACME_TLS, ServerTls};
 use super::{Refuse, Refused, plain};
 
@@ -35,6 +37,8 @@ use super::{Refuse, Refused, plain};
 pub struct Peer {
     /// Of the socket: a proxy's, when there is one in between.
     pub address: SocketAddr,
+    /// What it has proven to hold the key of.
+    pub certificate: Option<ClientCertificate>,
 }
 
 /// What a client may use up. How long a request's body may take is for whoever reads it.
@@ -108,6 +112,7 @@ pub async fn run<S, F, B>(
         refuse,
         acceptor: TlsAcceptor::from(tls.config()),
         handshakes: Semaphore::new(limits.handshakes),
+        refused_certificates: Occasionally::new(),
         limits,
     });
     let mut connections = JoinSet::new();
@@ -121,8 +126,8 @@ pub async fn run<S, F, B>(
                 Some(place) => {
                     let (server, drained) = (server.clone(), drained.clone());
                     connections.spawn(async move {
-                        if let Err(error) = server.serve(socket, Peer { address }, drained).await {
-                            tracing::debug!(%address, %error, "connection");
+                        if let Err(error) = server.serve(socket, Peer { address, certificate: None }, drained).await {
+                            server.report(address, &error);
                         }
                         drop(place);
                     });
@@ -146,6 +151,14 @@ pub async fn run<S, F, B>(
     connections.shutdown().await;
 }
 
+/// Why the client's certificate was refused, when that is what has failed.
+fn refused_certificate(error: &io::Error) -> Option<&rustls::CertificateError> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(reason) => Some(reason),
+        _ => None,
+    }
+}
+
 fn report(ended: Result<(), JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "a connection's task has failed");
@@ -157,6 +170,7 @@ struct Server<S> {
     refuse: Arc<Refuse>,
     acceptor: TlsAcceptor,
     handshakes: Semaphore,
+    refused_certificates: Occasionally,
     limits: Limits,
 }
 
@@ -167,6 +181,18 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    /// A certificate that was refused is a device that cannot reach the appliance: somebody may want to know.
+    fn report(&self, address: SocketAddr, error: &io::Error) {
+        match refused_certificate(error) {
+            Some(reason) => {
+                if let Some(times) = self.refused_certificates.due() {
+                    tracing::info!(%address, ?reason, times, "refused a client's certificate");
+                }
+            }
+            None => tracing::debug!(%address, %error, "connection"),
+        }
+    }
+
     async fn serve(&self, socket: TcpStream, peer: Peer, mut drained: watch::Receiver<bool>) -> io::Result<()> {
         socket.set_nodelay(true)?;
         // The system's part: data that the other end does not acknowledge, because it has vanished.
@@ -179,6 +205,8 @@ where
             stream = self.handshake(socket, peer) => stream?,
         };
         let Some(stream) = stream else { return Ok(()) };
+        let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let peer = Peer { certificate: shown.map(ClientCertificate::read).transpose()?, ..peer };
         let activity = Activity::new(self.limits.idle, self.limits.unread);
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => self.http2(stream, peer, &activity, drained).await,
@@ -199,14 +227,23 @@ where
             plain::hint(socket, peer, patience, &*self.refuse).await?;
             return Ok(None);
         }
-        let _turn = timeout(patience, self.handshakes.acquire()).await?.map_err(io::Error::other)?;
-        let mut handshake = pin!(self.acceptor.accept(socket));
+        let turn = timeout(patience, self.handshakes.acquire()).await?.map_err(io::Error::other)?;
+        let mut handshake = pin!(self.acceptor.accept(socket).into_fallible());
         for _ in 0..PARTS {
-            if let Ok(done) = timeout(patience / PARTS, handshake.as_mut()).await {
-                return done.map(Some);
-            }
-            if self.handshakes.available_permits() == 0 {
-                break;
+            match timeout(patience / PARTS, handshake.as_mut()).await {
+                Ok(Ok(stream)) => return Ok(Some(stream)),
+                Ok(Err((error, mut socket))) => {
+                    drop(turn);
+                    // The client believes the handshake to be over and has asked something: it would lose the alert
+                    // that says why its certificate was refused.
+                    if refused_certificate(&error).is_some() {
+                        socket.shutdown().await?;
+                        plain::linger(&mut socket).await;
+                    }
+                    return Err(error);
+                }
+                Err(_) if self.handshakes.available_permits() == 0 => break,
+                Err(_) => {}
             }
         }
         Err(io::ErrorKind::TimedOut.into())

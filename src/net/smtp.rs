@@ -78,10 +78,11 @@ impl Smtp {
 
     /// Returns once the server has taken the mail upon itself.
     pub async fn send(&self, mail: Mail) -> Result<(), MailError> {
+        let recipient = mail.email.clone();
         let message = self.message(mail)?;
         match tokio::time::timeout(self.timeout, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.failure(&error)),
+            Ok(Err(error)) => Err(self.failure(&error, &recipient)),
             Err(_) => {
                 let seconds = self.timeout.as_secs();
                 Err(MailError::Unreachable(format!("{} has not answered within {seconds} s", self.server)))
@@ -105,8 +106,10 @@ impl Smtp {
         message.map_err(|error| MailError::Refused(format!("the mail cannot be written: {error}")))
     }
 
-    fn failure(&self, error: &smtp::Error) -> MailError {
-        let reason = reason(&format!("{}: {error}", self.server));
+    /// Servers quote whom they refuse; the log shall not.
+    fn failure(&self, error: &smtp::Error, recipient: &str) -> MailError {
+        let text = format!("{}: {error}", self.server);
+        let reason = reason(&text.replace(recipient, "the recipient"));
         match error.status().map(u16::from) {
             Some(530 | 534 | 535 | 538) => MailError::Unreachable(format!(
                 "{reason}. The server refuses the sign-in: check smtp.username and smtp.password"

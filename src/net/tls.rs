@@ -13,12 +13,18 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use rustls::ServerConfig;
-use rustls::crypto::{CryptoProvider, ring};
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
-use rustls::sign::CertifiedKey;
+use std::time::Duration;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls::{RootCertStore, ServerConfig};
+
+use crate::clock::Clock;
 use named::{Named, Unfit};
 
 /// What the ACME server speaks when it asks for proof (RFC 8737), and nobody else.
@@ -69,18 +75,58 @@ pub struct ServerTls {
     shown: Arc<Shown>,
 }
 
+/// Clients that are asked for a certificate. They need not have one; what they show must be good.
+pub struct Clients {
+    /// Who issues their certificates.
+    pub authority: CertificateDer<'static>,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Clients {
+    fn verifier(&self) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let wrong = |error: &dyn std::fmt::Display| TlsError::Crypto(error.to_string());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.authority.clone()).map_err(|error| wrong(&error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+        verifier.allow_unauthenticated().build().map_err(|error| wrong(&error))
+    }
+}
+
+/// The appliance's own clock, which never falls behind what it knows: the machine's may show 1970.
+struct OwnTime(Arc<dyn Clock>);
+
+impl TimeProvider for OwnTime {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.now().unix().unsigned_abs())))
+    }
+}
+
+impl std::fmt::Debug for OwnTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnTime")
+    }
+}
+
 impl ServerTls {
-    pub fn new(local: CertifiedKey) -> Result<Self, TlsError> {
+    /// Asks `clients`, if any, for a certificate.
+    pub fn new(local: CertifiedKey, clients: Option<&Clients>) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown {
             local: ArcSwap::from_pointee(local),
             named: ArcSwapOption::empty(),
             challenges: Mutex::default(),
         });
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let builder = match clients {
+            Some(clients) => ServerConfig::builder_with_details(provider(), Arc::new(OwnTime(clients.clock.clone()))),
+            None => ServerConfig::builder_with_provider(provider()),
+        };
+        let builder = builder
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| TlsError::Crypto(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(shown.clone());
+            .map_err(|error| TlsError::Crypto(error.to_string()))?;
+        let builder = match clients {
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier()?),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(shown.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
         Ok(Self { config: Arc::new(config), shown })

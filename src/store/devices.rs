@@ -78,8 +78,9 @@ pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> 
     Ok(found)
 }
 
-/// Makes the device's token worthless with this commit.
-pub fn revoke_token(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
+/// Makes the device's token and certificates worthless with this commit.
+pub fn revoke_credentials(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
+    (device.certificate, device.next_certificate) = (None, None);
     if let Some(hash) = device.token_hash.take() {
         tx.delete(DEVICES_BY_TOKEN, &hash)?;
     }
@@ -88,7 +89,7 @@ pub fn revoke_token(tx: &mut Tx, device: &mut Device) -> Result<(), Error> {
 
 /// Removes the device and everything that hangs on it: token, address, heartbeat, commands.
 pub fn delete(tx: &mut Tx, mut device: Device) -> Result<(), Error> {
-    revoke_token(tx, &mut device)?;
+    revoke_credentials(tx, &mut device)?;
     assignments::follow(tx, device.organization_id, Assignee::Device(device.id), device.policy_id, None)?;
     let key = (device.organization_id, device.id);
     let mut commands: Vec<CommandId> = Vec::new();

@@ -81,6 +81,6 @@ fn list_what_users_have(transaction: &mut Transaction) -> Result<(), Error> {
     devices.iter().try_for_each(|key| DEVICES_OF_USER.put(transaction, key, &()))
 }
 
-fn version(from: &impl Read) -> Result<Option<u64>, Error> {
+pub(super) fn version(from: &impl Read) -> Result<Option<u64>, Error> {
     META.get(from, &KEY.into())
 }

@@ -4,6 +4,7 @@ mod addresses;
 pub mod api_keys;
 pub mod assignments;
 pub mod audit;
+pub mod backup;
 pub mod commands;
 pub mod devices;
 pub mod engine;
@@ -13,6 +14,7 @@ pub mod groups;
 pub mod heartbeats;
 pub mod idempotency;
 pub mod index;
+pub mod ledger;
 pub mod links;
 pub mod memory;
 mod migrate;
@@ -24,6 +26,7 @@ pub mod policies;
 pub mod recent;
 pub mod resolution;
 pub mod roles;
+pub mod salvage;
 pub mod seal;
 pub mod sessions;
 pub mod tables;
@@ -233,6 +236,11 @@ pub fn look<T>(
         Ok(())
     })?;
     Ok(outcome.ok_or_else(|| Error::Internal("the file was not looked at".into()))??)
+}
+
+/// Whether the data is of this version's schema.
+pub fn is_current(snapshot: &Snapshot) -> Result<bool, Error> {
+    Ok(migrate::version(snapshot)? == Some(migrate::SCHEMA_VERSION))
 }
 
 /// Reads what is committed, one short snapshot after the other.

@@ -38,8 +38,7 @@ pub(super) fn publish(
     if subscribers.is_empty() {
         return Ok(());
     }
-    let about = person.map(|person| users::get(tx, organization, person)).transpose()?.flatten();
-    if about.is_some_and(|user| user.privacy.is_restricted()) {
+    if is_restricted(tx, organization, person)? {
         return Ok(());
     }
     let body = events::body(event, tx.now(), events::data(tx, organization, event, entry)?)?;
@@ -52,6 +51,11 @@ pub(super) fn publish(
         }
     }
     Ok(())
+}
+
+fn is_restricted(from: &impl Read, organization: OrganizationId, person: Option<UserId>) -> Result<bool, Error> {
+    let Some(person) = person else { return Ok(false) };
+    Ok(users::get(from, organization, person)?.is_some_and(|user| user.privacy.is_restricted()))
 }
 
 /// Puts a `webhook.test` for this webhook alone into the outbox.
@@ -75,7 +79,7 @@ fn add(
     person: Option<UserId>,
 ) -> Result<Option<Delivery>, Error> {
     let mut state = webhooks::state(tx, organization, webhook)?;
-    if state.pending >= MOST_PENDING {
+    if state.pending >= MOST_PENDING || tx.require_space().is_err() {
         return Ok(None);
     }
     let now = tx.now();
@@ -239,6 +243,9 @@ pub fn send_again(
     webhook: WebhookId,
     mut delivery: Delivery,
 ) -> Result<Delivery, Error> {
+    if is_restricted(tx, organization, delivery.person)? {
+        return Err(Error::Conflict("it is about a person whose data is not to be processed: see restricted".into()));
+    }
     let now = tx.now();
     if delivery.state == DeliveryState::Pending {
         take_from_queue(tx, organization, webhook, &delivery)?;
@@ -309,6 +316,21 @@ pub fn forget_ended(tx: &mut Tx, ended: &[(OrganizationId, WebhookId, DeliveryId
     Ok(())
 }
 
+/// Ends what waits to be sent about the user, whose data is not to be processed from now on.
+pub fn withhold(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<(), Error> {
+    let mut found = Vec::new();
+    DELIVERIES.scan(tx, KeyRange::prefix(&organization), Direction::Ascending, |(_, webhook, _), delivery| {
+        if delivery.person == Some(user) && delivery.state == DeliveryState::Pending {
+            found.push((webhook, delivery));
+        }
+        ControlFlow::Continue(())
+    })?;
+    for (webhook, delivery) in found {
+        end(tx, organization, webhook, delivery, DeliveryState::Failed)?;
+    }
+    Ok(())
+}
+
 /// Leaves nothing of the user in the outbox: what was sent of them is removed, what waits loses their name and those of
 /// their devices. Tells how many deliveries that were.
 pub fn erase_user(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<u64, Error> {
@@ -323,6 +345,7 @@ pub fn erase_user(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Re
     for (webhook, mut delivery) in found {
         if delivery.state == DeliveryState::Pending {
             delivery.body = events::without_names(&delivery.body)?;
+            delivery.attempts.iter_mut().for_each(|attempt| attempt.answer.clear());
             tx.put(DELIVERIES, &(organization, webhook, delivery.id), &delivery)?;
         } else {
             forget(tx, organization, webhook, delivery.id)?;

@@ -37,6 +37,16 @@ pub fn delete(tx: &mut Tx, id: SessionId) -> Result<bool, Error> {
     Ok(true)
 }
 
+/// Up to `limit` of all sessions.
+pub fn some(from: &impl Read, limit: usize) -> Result<Vec<Session>, Error> {
+    let mut found = Vec::new();
+    SESSIONS.scan(from, KeyRange::all(), Direction::Ascending, |_, session| {
+        found.push(session);
+        if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok(found)
+}
+
 /// The user's sessions, oldest first; in a transaction also those that memory does not know of yet.
 pub fn of_user(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<Vec<SessionId>, Error> {
     let mut found = Vec::new();

@@ -113,6 +113,8 @@ pub const AUDIT_HEADS: Table<OrganizationId, Head> = Table::new("audit_heads");
 /// Where a log begins whose oldest entries are past their time.
 pub const AUDIT_ANCHORS: Table<OrganizationId, Anchor> = Table::new("audit_anchors");
 pub const AUDIT_CHECKPOINTS: Table<(OrganizationId, u64), Checkpoint> = Table::new("audit_checkpoints");
+/// The newest entry of each log that a collector elsewhere has.
+pub const AUDIT_FORWARDED: Table<OrganizationId, u64> = Table::new("audit_forwarded");
 /// What seals people's names in the log.
 pub const PERSONS: Table<(OrganizationId, UserId), Person> = Table::new("persons");
 pub const OUTCOMES: Table<[u8; 32], Outcome> = Table::new("outcomes");
@@ -171,6 +173,7 @@ pub const ALL: &[Described] = &[
     AUDIT_HEADS.described(),
     AUDIT_ANCHORS.described(),
     AUDIT_CHECKPOINTS.described(),
+    AUDIT_FORWARDED.described(),
     PERSONS.described(),
     OUTCOMES.described(),
     OUTCOMES_BY_EXPIRY.described(),

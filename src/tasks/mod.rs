@@ -1,5 +1,7 @@
 //! What goes on without a request. Each task is a loop around one step of `domain::maintenance`.
 
+mod backups;
+mod syslog;
 mod webhooks;
 
 use std::future::Future;
@@ -10,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::domain::Services;
+use crate::domain::audit::forward::Connect;
 use crate::domain::webhooks::Post;
 use crate::error::Error;
 
@@ -29,9 +32,18 @@ const AUDIT: Duration = Duration::from_secs(60 * 60);
 const PROBE: Duration = Duration::from_secs(5);
 
 /// Starts all tasks; dropping the set ends them.
-pub fn start(services: &Arc<Services>, heartbeat_flush: Duration, post: Arc<Post>) -> JoinSet<()> {
+pub fn start(
+    services: &Arc<Services>,
+    heartbeat_flush: Duration,
+    post: Arc<Post>,
+    collector: Option<Arc<Connect>>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    if let Some(connect) = collector {
+        tasks.spawn(syslog::run(services.clone(), connect));
+    }
     tasks.spawn(webhooks::run(services.clone(), post));
+    tasks.spawn(backups::run(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));

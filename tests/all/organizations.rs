@@ -163,6 +163,7 @@ async fn what_belongs_to_another_organization_does_not_exist() {
         ("POST", "/policies/{id}/rollback") => json!({"version": 1}),
         ("POST", "/policies/{id}/assign" | "/policies/{id}/unassign") => json!({"default": true}),
         ("PUT", "/roles/{id}") => json!({"name": "Stolen", "permissions": []}),
+        ("POST", "/devices/{id}/certificate") => json!({"csr": "none"}),
         _ => json!({}),
     };
     let ours = [&json!(device), &lock["id"], &token["id"], &group["id"], &role["id"], &me["id"], &session["id"]];
@@ -192,7 +193,8 @@ async fn what_belongs_to_another_organization_does_not_exist() {
             let concrete = path.replace("{id}", &text(&id)).replace("{cid}", &text(&lock["id"]));
             let concrete = concrete.replace("{version}", "1").replace("{did}", &text(&test["id"]));
             // Devices report for themselves, so that a foreign one is who tries that.
-            let is_devices = path.ends_with("/checkin") || path.ends_with("/result");
+            let is_renewal = path.ends_with("/certificate") && method == Method::POST;
+            let is_devices = path.ends_with("/checkin") || path.ends_with("/result") || is_renewal;
             let by = if is_devices { &foreign_device } else { &admin };
             let request = server.request(method.clone(), &concrete).bearer_auth(by);
             let reply = server.send(request.json(&body_of(&method, path))).await;

@@ -42,6 +42,8 @@ GET    /system/ca.pem                         anyone                  ok   ok   
 GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
+POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
@@ -75,6 +77,8 @@ POST   /devices/{id}/lock                     devices.actions/own     ok   ok   
 POST   /devices/{id}/unlock                   devices.actions         ok   ok   403  ok   403  403  ok   403  401
 POST   /devices/{id}/wipe                     devices.delete/own      ok   ok   own! own! own  403  ok   403  401
 POST   /devices/{id}/checkin                  device                  403  403  403  403  403  own  403  403  401
+POST   /devices/{id}/certificate              device                  403  403  403  403  403  own  403  403  401
+DELETE /devices/{id}/certificate              devices.actions         ok   ok   403  ok   403  403  ok   403  401
 POST   /devices/{id}/commands/{cid}/result    device                  403  403  403  403  403  own  403  403  401
 GET    /enrollment-tokens                     devices.view            ok   ok   ok   ok   403  403  ok   403  401
 POST   /enrollment-tokens                     devices.edit            ok   ok   403  403  403  403  ok   403  401
@@ -186,6 +190,7 @@ impl Row {
     fn body(&self, own_name: &str) -> Value {
         match (self.method.as_str(), self.path) {
             ("PUT", "/devices/{id}/status") => json!({"status": "online"}),
+            ("POST", "/devices/{id}/certificate") => json!({"csr": "none"}),
             ("PATCH", "/devices/{id}") => json!({"device_name": own_name}),
             ("POST", "/devices/{id}/commands/{cid}/result") => json!({"status": "failed", "reason": "a test"}),
             ("PUT", "/groups/{id}") => json!({"name": "Too late"}),

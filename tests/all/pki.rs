@@ -93,8 +93,12 @@ pub struct Connection(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
 
 impl Connection {
     pub fn open(port: u16, name: &str, pem: &str) -> Result<Self, String> {
+        Self::with(&Arc::new(trusting(pem, None)), port, name)
+    }
+
+    pub fn with(tls: &Arc<rustls::ClientConfig>, port: u16, name: &str) -> Result<Self, String> {
         let name = name.to_owned().try_into().unwrap();
-        let client = rustls::ClientConnection::new(trusting(pem, None).into(), name).unwrap();
+        let client = rustls::ClientConnection::new(tls.clone(), name).unwrap();
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut stream = rustls::StreamOwned::new(client, socket);
@@ -109,19 +113,28 @@ impl Connection {
         self.0.conn.peer_certificates().unwrap()[0].to_vec()
     }
 
+    pub fn is_resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+    }
+
     /// The head of the answer to a GET, on the connection that stays open.
     pub fn get(&mut self, host: &str, path: &str) -> String {
-        write!(self.0, "GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").unwrap();
+        self.try_get(host, path).unwrap()
+    }
+
+    pub fn try_get(&mut self, host: &str, path: &str) -> Result<String, String> {
+        let failed = |error: std::io::Error| error.to_string();
+        write!(self.0, "GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").map_err(failed)?;
         let mut read = Vec::new();
         let mut piece = [0; 4096];
         loop {
-            let length = self.0.read(&mut piece).unwrap();
+            let length = self.0.read(&mut piece).map_err(failed)?;
             read.extend_from_slice(&piece[..length]);
             let text = String::from_utf8_lossy(&read);
             if let Some((head, body)) = text.split_once("\r\n\r\n") {
                 let length: usize = header(head, "content-length").unwrap().parse().unwrap();
                 if body.len() >= length {
-                    return head.to_lowercase();
+                    return Ok(head.to_lowercase());
                 }
             }
             assert!(length > 0, "the connection ended: {text}");

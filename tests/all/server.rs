@@ -86,7 +86,7 @@ impl Server {
         Self::on(folder, settings.to_vec()).await
     }
 
-    async fn on(folder: TempDir, settings: Vec<(&'static str, &'static str)>) -> Self {
+    pub async fn on(folder: TempDir, settings: Vec<(&'static str, &'static str)>) -> Self {
         let data = folder.path().join("data");
         // A limit on the size of files, where a test sets one, shall fail a write as a full disk does, and not kill.
         let mut process = Command::new("/bin/sh")

@@ -8,7 +8,7 @@ use reqwest::Method;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::organizations::text;
+use crate::organizations::{found, log_in, text};
 use crate::receiver::{Received, Receiver};
 use crate::server::{PASSWORD, Server};
 
@@ -206,7 +206,7 @@ async fn no_event_is_lost_to_kills_between_commit_and_delivery_and_none_changes_
     let mut receiver = Receiver::answering(200).await;
     let id = subscribe(&server, &token, &receiver.url, &["device.enrolled"]).await;
     let mut devices = Vec::new();
-    for round in 0..5 {
+    for round in 0..20 {
         for number in 0..4 {
             devices.push(server.enroll(&token, &format!("{round}-{number}")).await.0);
         }
@@ -222,6 +222,52 @@ async fn no_event_is_lost_to_kills_between_commit_and_delivery_and_none_changes_
     }
     devices.sort();
     assert_eq!(ids.into_keys().collect::<Vec<_>>(), devices);
+}
+
+/// How long each of thirty changes and as many reads takes, in order.
+async fn times(server: &Server, token: &str, name: &str) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for number in 0..30 {
+        let began = Instant::now();
+        server.enroll(token, &format!("{name} {number}")).await;
+        server.get("/devices", token).await.expect(200);
+        times.push(began.elapsed());
+    }
+    times.sort();
+    times
+}
+
+#[tokio::test]
+async fn a_thousand_endpoints_all_dead_do_not_slow_the_api_down() {
+    let server = start().await;
+    let root = server.token().await;
+    let hanging = Receiver::hanging().await;
+    let down = Receiver::answering(200).await;
+    let (hanging, refusing) = (hanging.url.clone(), down.url.clone());
+    down.stop().await;
+    let before = times(&server, &root, "before").await;
+    let mut admins = Vec::new();
+    for number in 0..10 {
+        found(&server, &root, &format!("Tenant{number}")).await;
+        let admin = log_in(&server, &format!("admin@tenant{number}.example")).await;
+        let url = |hook: u32| format!("{}/{number}/{hook}", if hook.is_multiple_of(2) { &hanging } else { &refusing });
+        let all = (0..100_u32).map(|hook| {
+            let (server, admin, url) = (&server, &admin, url(hook));
+            async move { subscribe(server, admin, &url, &["device.enrolled"]).await }
+        });
+        futures_util::future::join_all(all).await;
+        admins.push(admin);
+    }
+    for admin in &admins {
+        server.enroll(admin, "laptop").await;
+    }
+    let after = times(&server, &root, "after").await;
+    // Debug builds on busy machines: what is looked for is a standstill, not a percentage.
+    let (median, worst) = (after[15], after[29]);
+    assert!(median < before[15] * 3 + Duration::from_millis(50), "{before:?} became {after:?}");
+    assert!(worst < before[29] * 3 + Duration::from_millis(500), "{before:?} became {after:?}");
+    let waiting = server.get("/webhooks?page_size=100", &admins[0]).await.expect(200);
+    assert!(waiting["data"].as_array().unwrap().iter().all(|webhook| webhook["pending"] == 1), "{waiting}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { chromium } from "playwright-core";
+import { administration } from "./administration.mjs";
 import { start } from "./appliance.mjs";
 import { people } from "./people.mjs";
 import { policies } from "./policies.mjs";
@@ -21,11 +22,15 @@ const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: "en-
 const page = await context.newPage();
 const troubles = [];
 const foreign = [];
-page.on("console", (message) => message.type() === "error" && troubles.push(`${message.text()} ${message.location().url}`));
-page.on("pageerror", (error) => troubles.push(String(error)));
-page.on("dialog", (dialog) => (troubles.push(`a dialog: ${dialog.message()}`), dialog.dismiss()));
-page.on("request", (request) => request.url().startsWith("data:") || request.url().startsWith(zero.url) || foreign.push(request.url()));
-page.setDefaultTimeout(10_000);
+const own = (url) => url.startsWith("data:") || url.startsWith(zero.url) || url.startsWith(`blob:${zero.url}`);
+function watch(page) {
+  page.on("console", (message) => message.type() === "error" && troubles.push(`${message.text()} ${message.location().url}`));
+  page.on("pageerror", (error) => troubles.push(String(error)));
+  page.on("dialog", (dialog) => (troubles.push(`a dialog: ${dialog.message()}`), dialog.dismiss()));
+  page.on("request", (request) => own(request.url()) || foreign.push(request.url()));
+  page.setDefaultTimeout(10_000);
+}
+watch(page);
 
 let passed = 0;
 let failed = 0;
@@ -42,18 +47,18 @@ async function step(name, run) {
 }
 
 /** Pictures at both widths and in both themes; axe on each theme. */
-async function look(name) {
+async function look(name, at = page) {
   const wrong = [];
   for (const theme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme: theme });
+    await at.emulateMedia({ colorScheme: theme });
     for (const width of [390, 768, 1440]) {
-      await page.setViewportSize({ width, height: 900 });
-      await page.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      await at.setViewportSize({ width, height: 900 });
+      await at.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true });
+      const wide = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       if (wide > 0) wrong.push(`${name} is ${wide} pixels too wide at ${width}`);
     }
-    await page.evaluate(axe);
-    const found = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
+    await at.evaluate(axe);
+    const found = await at.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
     for (const { impact, id, nodes } of found.violations) {
       if (impact === "serious" || impact === "critical") wrong.push(`${name} ${theme}: ${id} at ${nodes.map((n) => n.target).join(" ")}`);
     }
@@ -180,6 +185,7 @@ await step("a device is wiped once its name is typed, and called wiped once it s
 const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD };
 await people(story);
 await policies(story);
+await administration({ ...story, browser, password: PASSWORD, watch });
 
 await step("German is complete, and help is a key away", async () => {
   await page.keyboard.press("?");

@@ -1,3 +1,4 @@
+mod backups;
 mod trust;
 
 use schemars::JsonSchema;
@@ -22,6 +23,8 @@ pub fn routes() -> Vec<Route> {
         Route::get("/system/ca.der", Access::Open, Standard, trust::der),
         Route::get("/system/ca.mobileconfig", Access::Open, Standard, trust::profile),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
+        Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
+        Route::get("/system/backups", Access::needs(SystemAdmin), Standard, backups::backups),
     ]
 }
 

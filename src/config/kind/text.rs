@@ -8,7 +8,7 @@ use lettre::message::Mailbox;
 
 use super::Kind;
 use crate::config::layers::Given;
-use crate::config::{Host, Secret};
+use crate::config::{Host, HostPort, Recipient, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -40,6 +40,14 @@ pub(in crate::config) fn address() -> Text<SocketAddr> {
 
 pub(in crate::config) fn host() -> Text<Host> {
     Text { what: "a host name or an IP address, without a port", parse: Host::parse, show: Host::to_string }
+}
+
+pub(in crate::config) fn host_and_port() -> Text<HostPort> {
+    Text {
+        what: "HOST:PORT, such as logs.example.com:6514 or [fd00::1]:6514",
+        parse: HostPort::parse,
+        show: HostPort::to_string,
+    }
 }
 
 pub(in crate::config) fn path() -> Text<PathBuf> {
@@ -93,6 +101,15 @@ pub(in crate::config) fn pool() -> Text<Ipv4Net> {
             ((8..=30).contains(&network.prefix_len()) && network.trunc() == network).then_some(network)
         },
         show: Ipv4Net::to_string,
+    }
+}
+
+/// Whoever backups are encrypted to.
+pub(in crate::config) fn recipient() -> Text<Recipient> {
+    Text {
+        what: "an age recipient, age1 and 58 more characters, as age-keygen shows it",
+        parse: |text| text.parse().ok(),
+        show: Recipient::to_string,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod checkpoints;
 pub mod export;
+pub mod forward;
 pub mod offline;
 pub mod proof;
 

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::subject;
+use super::own_or_lesser;
+use crate::clock::Time;
 use crate::domain::authz::Permission;
 use crate::domain::op::Op;
 use crate::domain::{Services, commands, devices, users};
@@ -13,7 +14,9 @@ use crate::model::command::{CommandStatus, CommandType};
 use crate::model::device::{Device, Status};
 use crate::model::gdpr::{ErasedDevice, ErasedWipe, Erasure, Leaving};
 use crate::model::user::User;
+use crate::store::Store;
 use crate::store::audit::AuditEvent;
+use crate::store::ledger::Entry;
 use crate::store::write::{Audited, Stamp, Tx, Unaudited};
 use crate::store::{api_keys, enrollment_tokens, erasures, outbox, persons};
 
@@ -32,16 +35,17 @@ impl Services {
     pub async fn erase(&self, op: &Op, person: Option<UserId>) -> Result<Erasure, Error> {
         let (by, life) = (op.clone(), self.config.devices.command_life);
         let write = self.store.write(op.stamp(), move |tx| {
-            let user = subject(tx, &by, person)?;
-            if !users::is_self(&by, user.id) {
-                by.may_act_on(tx, &user)?;
-            }
-            let erased = erase(tx, &user, life)?;
+            let user = own_or_lesser(tx, &by, person)?;
+            let id = tx.new_id();
+            let erased = erase(tx, &user, life, id)?;
             // Whoever erases themselves is not named as who did it.
             let is_own = by.acting_user().is_ok_and(|acting| acting == user.id);
             Ok(if is_own { erased.by(&by.principal.actor().unnamed()) } else { erased })
         });
-        write.await
+        let erasure = write.await?;
+        // After the commit: should the process end in between, the next start adds it.
+        self.ledger.add(&[Entry::from(&erasure)]);
+        Ok(erasure)
     }
 
     /// Newest first: how many people were erased, and those from `offset` on.
@@ -73,6 +77,25 @@ impl Services {
     }
 }
 
+/// Erases again whoever of `entries` has come back with a backup; tells how many.
+///
+/// # Errors
+/// Also a conflict for one who is the last super admin in that backup.
+pub async fn replay(store: &Store, entries: &[Entry], command_life: Duration, now: Time) -> Result<u64, Error> {
+    let mut again = 0;
+    for entry in entries.iter().cloned() {
+        again += store
+            .write(Stamp::system(now), move |tx| {
+                let Some(user) = crate::store::users::get(tx, entry.organization_id, entry.user_id)? else {
+                    return Ok(Audited::without_entry(0, Unaudited::Unchanged));
+                };
+                Ok(erase(tx, &user, command_life, entry.id)?.map(|_| 1))
+            })
+            .await?;
+    }
+    Ok(again)
+}
+
 /// What an erased person's device is called from then on.
 fn pseudonym(id: DeviceId) -> String {
     let id = id.to_string();
@@ -80,8 +103,8 @@ fn pseudonym(id: DeviceId) -> String {
     format!("{ERASED}-{end}")
 }
 
-fn erase(tx: &mut Tx, user: &User, command_life: Duration) -> Result<Audited<Erasure>, Error> {
-    let (organization_id, id) = (user.organization_id, tx.new_id());
+fn erase(tx: &mut Tx, user: &User, command_life: Duration, id: ErasureId) -> Result<Audited<Erasure>, Error> {
+    let organization_id = user.organization_id;
     let mut erased = Vec::new();
     let mut all = Audited::new((), AuditEvent::new("gdpr.delete").of(organization_id).on("user", user.id, ERASED));
     for device in crate::store::devices::of_user(tx, organization_id, user.id)? {
@@ -133,7 +156,7 @@ fn part_with(
     if device.status != Status::Wiped {
         all = commands::give(tx, device.clone(), CommandType::Wipe, false, command_life)?.map(|_| ());
     }
-    if device.token_hash.is_some() && tx.now() < device.token_expires_at {
+    if device.has_credentials(tx.now()) {
         return Ok((ErasedWipe::Requested, all));
     }
     let has_serial = device.serial_number.is_some();

@@ -9,6 +9,8 @@
 //!   them as before: `Services::check_in`, `Services::set_status`;
 //! - changes of their compliance are not kept as a history: `compliance::record`;
 //! - the person and their devices are marked wherever they are shown: `Person`, `Seen`;
+//! - entries of the audit log that name the person, as who acted or as who it is about, are not copied to a collector
+//!   elsewhere: `audit::forward`; what was passed over is not sent when the restriction is lifted;
 //! - whatever sends data away (webhooks, a SIEM, mails) asks [`Directory::is_restricted`] or
 //!   [`Directory::may_notify`](crate::store::memory::Directory::may_notify) first.
 //!
@@ -25,6 +27,8 @@ mod export;
 
 pub use export::{Export, ExportedDevice};
 
+pub use erase::replay;
+
 use super::Services;
 use super::accounts::touch;
 use super::authz::Permission;
@@ -37,8 +41,8 @@ use crate::model::gdpr::{Objection, Purpose, Restriction};
 use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::users;
 use crate::store::write::{Audited, Unaudited};
+use crate::store::{outbox, users};
 
 impl Services {
     /// Restricts the processing of the person's data, or lifts that. Restricting again changes nothing but the reason.
@@ -51,7 +55,7 @@ impl Services {
     ) -> Result<User, Error> {
         let by = op.clone();
         let write = self.store.write(op.stamp(), move |tx| {
-            let mut user = subject(tx, &by, person)?;
+            let mut user = own_or_lesser(tx, &by, person)?;
             let since = user.privacy.restriction.as_ref().map_or(tx.now(), |before| before.since);
             let restriction = restricted.then(|| Restriction { since, reason: reason.clone() });
             if user.privacy.restriction == restriction {
@@ -60,6 +64,9 @@ impl Services {
             user.privacy.restriction = restriction;
             touch(tx, &mut user);
             users::put(tx, user.clone())?;
+            if restricted {
+                outbox::withhold(tx, user.organization_id, user.id)?;
+            }
             // The reason is the person's own, and stays with the person.
             let event = AuditEvent::new("gdpr.restrict").on("user", user.id, &user.name);
             Ok(Audited::new(user, event.detail("restricted", restricted)))
@@ -77,7 +84,7 @@ impl Services {
     ) -> Result<Objection, Error> {
         let by = op.clone();
         let write = self.store.write(op.stamp(), move |tx| {
-            let mut user = subject(tx, &by, person)?;
+            let mut user = own_or_lesser(tx, &by, person)?;
             if let Some(before) = user.privacy.objections.iter().find(|objection| objection.purpose == purpose) {
                 return Ok(Audited::without_entry(before.clone(), Unaudited::Unchanged));
             }
@@ -95,7 +102,7 @@ impl Services {
     pub async fn withdraw_objection(&self, op: &Op, person: Option<UserId>, purpose: Purpose) -> Result<(), Error> {
         let by = op.clone();
         let write = self.store.write(op.stamp(), move |tx| {
-            let mut user = subject(tx, &by, person)?;
+            let mut user = own_or_lesser(tx, &by, person)?;
             if !user.privacy.objects_to(purpose) {
                 return Err(Error::NotFound("objection"));
             }
@@ -113,6 +120,15 @@ impl Services {
     pub(super) fn is_restricted(&self, device: &Device) -> bool {
         device.user_id.is_some_and(|user| self.store.memory().directory().is_restricted(user))
     }
+}
+
+/// As [`subject`], and whoever asks may change what is held on them.
+fn own_or_lesser(from: &impl Read, op: &Op, person: Option<UserId>) -> Result<User, Error> {
+    let user = subject(from, op, person)?;
+    if !is_self(op, user.id) {
+        op.may_act_on(from, &user)?;
+    }
+    Ok(user)
 }
 
 /// Whom it is about: whoever asks, or with the permission anybody of the organization.

@@ -8,18 +8,19 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::{Clock, ManualClock, Time};
 use crate::config::Config;
+use crate::domain::DeviceCertificate;
 use crate::domain::audit::AuditFilter;
 use crate::domain::auth::LogIn;
 use crate::domain::checkin::Report;
 use crate::domain::devices::DeviceChange;
 use crate::domain::enrollment::{Enrolled, NewDevice};
-use crate::domain::op::{Op, Principal};
+use crate::domain::op::{Op, Presented, Principal};
 use crate::domain::setup::{self, NewAppliance};
 use crate::domain::users::UserInput;
 use crate::ids::{CommandId, Ids, RequestId, SessionId};
 use crate::model::audit::AuditEntry;
 use crate::model::command::{Command, CommandType};
-use crate::model::device::{Device, Platform};
+use crate::model::device::{Certificate, Device, Platform};
 use crate::model::gdpr::ErasedWipe;
 use crate::store::Store;
 use crate::store::write::Tx;
@@ -51,8 +52,13 @@ impl Appliance {
         let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
         let config = Config::default();
         let store = Store::open(&folder.path().join("zero.redb"), &config.store, ids.clone(), clock.now()).unwrap();
-        let no_certificates = Box::new(|_: &str, _, _, _| Err(Error::internal("no certificates here")));
-        let services = Services::new(store, config, ids.clone(), clock.clone(), no_certificates);
+        // Told apart by what asks for them.
+        let issuer = Box::new(|csr: &str, _, _, now: Time| {
+            let fingerprint = [csr.as_bytes()[0]; 32];
+            let certificate = Certificate { fingerprint, serial: csr.into(), expires_at: now.plus(365 * DAY) };
+            Ok(DeviceCertificate { certificate_pem: String::new(), ca_pem: String::new(), certificate })
+        });
+        let services = Services::new(store, config, ids.clone(), clock.clone(), issuer);
         Self { services, clock, ids, folder }
     }
 
@@ -309,4 +315,36 @@ async fn a_restricted_persons_device_becomes_offline_once_and_its_check_ins_leav
     assert_eq!((seen.device.status, seen.last_seen, seen.restricted), (Status::Offline, Some(START), true));
     let changes = appliance.log("device.status.change").await;
     assert_eq!(changes.iter().map(|entry| entry.details["to"].clone()).collect::<Vec<_>>(), ["offline", "online"]);
+}
+
+#[tokio::test]
+async fn a_devices_certificate_ends_on_time_also_on_a_connection_that_stays_open() {
+    let appliance = Appliance::set_up().await;
+    let enrolled = appliance.enroll("laptop").await;
+    let (id, organization_id) = (enrolled.device.id, enrolled.device.organization_id);
+    let shown = |csr: &str, made_at: Time| Presented {
+        device_id: id,
+        organization_id,
+        fingerprint: [csr.as_bytes()[0]; 32],
+        expires_at: made_at.plus(365 * DAY),
+    };
+    let sign_in = async |shown| {
+        let op = appliance.op(Principal::Anonymous);
+        appliance.services.identify_certificate(&op, shown).await.is_ok()
+    };
+    let renew = async |csr| {
+        let by = appliance.by(&enrolled.device_token);
+        appliance.services.renew_device_certificate(&by, id, csr).await.unwrap();
+    };
+    renew("first").await;
+    appliance.clock.advance(364 * DAY);
+    let renewed_at = appliance.clock.now();
+    assert!(sign_in(shown("first", START)).await);
+    renew("second").await;
+    appliance.clock.advance(DAY);
+    assert!(!sign_in(shown("first", START)).await, "past its end, though the new one has not been used");
+    assert!(sign_in(shown("second", renewed_at)).await);
+    assert_eq!(appliance.log("device.certificate.replace").await.len(), 1);
+    appliance.clock.advance(364 * DAY);
+    assert!(!sign_in(shown("second", renewed_at)).await);
 }

@@ -117,6 +117,9 @@ impl Targets {
     /// Whether a connection may be made; the error says what is there, and why not.
     pub fn permit(&self, to: SocketAddr, is_tls: bool) -> Result<(), String> {
         let ip = embedded(to.ip());
+        if !self.config.allow_loopback && (self.around.is_own)(&ip.to_string()) {
+            return Err(format!("{LOOPBACK} ({ip})"));
+        }
         match reach(ip) {
             Reach::Nowhere(what) => return Err(format!("{what} ({ip})")),
             Reach::Loopback if !self.config.allow_loopback => return Err(format!("{LOOPBACK} ({ip})")),

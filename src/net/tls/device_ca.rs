@@ -1,5 +1,6 @@
 //! Client certificates for devices, from an authority of their own: whoever trusts it trusts devices, not servers.
 
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType,
     SubjectPublicKeyInfo,
 };
+use ring::digest::{SHA256, digest};
+use rustls::pki_types::CertificateDer;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::ParsedExtension;
@@ -23,12 +26,47 @@ use super::authority::{self, Authority};
 use crate::clock::Time;
 use crate::ids::{DeviceId, OrganizationId};
 
-const LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Larger than any request with an 8192-bit RSA key.
 const LARGEST_CSR: usize = 16 * 1024;
 
 /// Issues the certificates with which devices prove who they are.
-pub struct DeviceCa(Authority);
+pub struct DeviceCa {
+    authority: Authority,
+    life: Duration,
+}
+
+/// What a client has shown: a certificate of the devices' authority, and the proof that it has the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    pub device: DeviceId,
+    pub organization: OrganizationId,
+    /// SHA-256 of the whole certificate.
+    pub fingerprint: [u8; 32],
+    pub not_after: Time,
+}
+
+impl ClientCertificate {
+    /// Reads a certificate whose chain has been verified.
+    pub(in crate::net) fn read(certificate: &CertificateDer<'_>) -> io::Result<Self> {
+        let foreign = || io::Error::other("a certificate of the devices' authority that names no device");
+        let parsed = authority::parse(certificate).map_err(io::Error::other)?;
+        let subject = parsed.subject();
+        let device = subject.iter_common_name().next().and_then(|name| name.as_str().ok());
+        let organization = subject.iter_organization().next().and_then(|name| name.as_str().ok());
+        Ok(Self {
+            device: device.and_then(DeviceId::parse).ok_or_else(foreign)?,
+            organization: organization.and_then(OrganizationId::parse).ok_or_else(foreign)?,
+            fingerprint: sha256(certificate),
+            not_after: Time::from_unix(parsed.validity().not_after.timestamp()),
+        })
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    hash
+}
 
 /// A new device certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +75,8 @@ pub struct Issued {
     pub ca_pem: String,
     /// Lower-case hexadecimal.
     pub serial: String,
+    /// SHA-256 of the whole certificate.
+    pub fingerprint: [u8; 32],
     pub not_after: Time,
 }
 
@@ -58,16 +98,16 @@ pub enum CsrError {
 }
 
 impl DeviceCa {
-    /// Opens `device-ca.pem` and `device-ca.key` in `directory`, or makes both.
-    pub fn open(directory: &Path, now: Time) -> Result<Self, TlsError> {
-        Authority::open(directory, "device-ca", "Zero device CA", now).map(Self)
+    /// Opens `device-ca.pem` and `device-ca.key` in `directory`, or makes both. Its certificates are valid for `life`.
+    pub fn open(directory: &Path, life: Duration, now: Time) -> Result<Self, TlsError> {
+        Ok(Self { authority: Authority::open(directory, "device-ca", "Zero device CA", now)?, life })
     }
 
     pub fn authority(&self) -> &Authority {
-        &self.0
+        &self.authority
     }
 
-    /// Issues a certificate for client authentication, valid for a year, for the key in `csr_pem` (RFC 2986).
+    /// Issues a certificate for client authentication for the key in `csr_pem` (RFC 2986).
     ///
     /// Only the key is taken from the request. Who the device is, the appliance knows better: subject `CN` is the
     /// device, `O` its organization, and the alternative name is `urn:uuid:<device>`.
@@ -89,10 +129,11 @@ impl DeviceCa {
         params.subject_alt_names = vec![SanType::URI(urn)];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let (certificate, not_after) = self.0.sign(params, &key, now, LIFETIME)?;
+        let (certificate, not_after) = self.authority.sign(params, &key, now, self.life)?;
         Ok(Issued {
             certificate_pem: certificate.pem(),
-            ca_pem: self.0.certificate_pem().into(),
+            ca_pem: self.authority.certificate_pem().into(),
+            fingerprint: sha256(certificate.der()),
             serial: serial.to_bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
             not_after,
         })

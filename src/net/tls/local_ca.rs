@@ -20,7 +20,7 @@ use super::authority::{self, Authority};
 use super::files::{self, Readable, Sharing};
 use super::named::{self, Facts, address};
 use super::names::Names;
-use super::{ServerTls, TlsError, provider};
+use super::{Clients, ServerTls, TlsError, provider};
 use crate::clock::Time;
 
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -62,11 +62,22 @@ struct ServerCertificate {
 impl LocalCa {
     /// Opens what `directory` holds and makes what is missing. The certificate is for `configured` (DNS names and
     /// addresses), `localhost`, this machine's host name, and its addresses.
-    pub fn open(directory: &Path, configured: &[String], now: Time) -> Result<Self, TlsError> {
-        Self::open_on(Box::new(Names::add_machine), directory, configured, now)
+    pub fn open(
+        directory: &Path,
+        configured: &[String],
+        clients: Option<&Clients>,
+        now: Time,
+    ) -> Result<Self, TlsError> {
+        Self::open_on(Box::new(Names::add_machine), directory, configured, clients, now)
     }
 
-    fn open_on(add_machine: AddMachine, directory: &Path, configured: &[String], now: Time) -> Result<Self, TlsError> {
+    fn open_on(
+        add_machine: AddMachine,
+        directory: &Path,
+        configured: &[String],
+        clients: Option<&Clients>,
+        now: Time,
+    ) -> Result<Self, TlsError> {
         let mut own = Names::local();
         for name in configured {
             own.add(name)?;
@@ -83,7 +94,7 @@ impl LocalCa {
             authority,
             configured: own,
             add_machine,
-            tls: ServerTls::new(certificate.key)?,
+            tls: ServerTls::new(certificate.key, clients)?,
             names: ArcSwap::from_pointee(certificate.names),
             validity: Mutex::new(certificate.validity),
         })

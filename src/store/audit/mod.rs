@@ -2,6 +2,7 @@
 
 pub mod chain;
 pub mod checkpoints;
+pub mod forwarded;
 pub mod retention;
 #[cfg(test)]
 mod tests;

@@ -15,10 +15,15 @@ use super::{OpenError, Options, Snapshot, examine};
 /// # Errors
 /// As when it is opened; also while a server has it open.
 pub fn look(path: &Path, options: Options, see: impl FnOnce(&Snapshot) -> Result<(), String>) -> Result<(), OpenError> {
+    examine::examine(path, Readable(shared(path)?), options, see)
+}
+
+/// The file, with a lock that keeps writers out.
+pub(super) fn shared(path: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Io { action: "open", path: path.into(), source };
     let file = File::open(path).map_err(failed)?;
     match file.try_lock_shared() {
-        Ok(()) => examine::examine(path, Readable(file), options, see),
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::AlreadyOpen { path: path.into() }),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
@@ -26,7 +31,13 @@ pub fn look(path: &Path, options: Options, see: impl FnOnce(&Snapshot) -> Result
 
 /// A file that is only read. The locks that redb asks for are those of a writer: [`look`] holds one of its own instead.
 #[derive(Debug)]
-struct Readable(File);
+pub(super) struct Readable(File);
+
+impl Readable {
+    pub fn new(file: File) -> Self {
+        Self(file)
+    }
+}
 
 impl StorageBackend for Readable {
     fn len(&self) -> io::Result<u64> {

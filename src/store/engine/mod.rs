@@ -12,6 +12,7 @@ pub mod faults;
 mod look;
 mod meter;
 mod read;
+mod salvage;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -34,6 +35,7 @@ pub use look::look;
 pub use meter::Traffic;
 use meter::{Meter, Metered};
 pub use read::{Direction, Read, Snapshot, Source, Visit};
+pub use salvage::salvage;
 pub use transaction::Transaction;
 
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,7 @@
 use std::ops::{Bound, ControlFlow};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use redb::{ReadTransaction, ReadableTable, TableError};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 
 use super::error::guarded;
 use super::{EngineError, Transaction, definition};
@@ -77,6 +77,14 @@ type Table = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 impl Snapshot {
     pub(super) fn new(transaction: ReadTransaction) -> Self {
         Self { transaction, tables: Mutex::default() }
+    }
+
+    /// Rows in the table, as redb counts them itself, without reading them.
+    pub fn count(&self, table: &'static str) -> Result<u64, EngineError> {
+        match self.table(table)? {
+            Some(table) => Ok(guarded(|| table.len())?),
+            None => Ok(0),
+        }
     }
 
     fn table(&self, name: &'static str) -> Result<Option<Arc<Table>>, EngineError> {

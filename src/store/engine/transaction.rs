@@ -38,6 +38,15 @@ impl Transaction {
         self.with_table(table, |table| Ok(guarded(|| table.insert(key, value).map(|_| ()))?))
     }
 
+    /// Sets many values of one table, which is opened only once for them.
+    pub fn put_all(&mut self, table: &'static str, rows: &[(&[u8], &[u8])]) -> Result<(), EngineError> {
+        self.changed = true;
+        self.with_table(table, |table| {
+            let put = |(key, value): &(&[u8], &[u8])| guarded(|| table.insert(*key, *value).map(|_| ()));
+            Ok(rows.iter().try_for_each(put)?)
+        })
+    }
+
     /// Removes `key`; tells whether it was there.
     pub fn delete(&mut self, table: &'static str, key: &[u8]) -> Result<bool, EngineError> {
         self.changed = true;

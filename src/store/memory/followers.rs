@@ -9,17 +9,26 @@ use crate::ids::OrganizationId;
 
 /// The newest entry's number, for each organization that has ever been followed.
 #[derive(Default)]
-pub(super) struct Followers(Mutex<HashMap<OrganizationId, watch::Sender<u64>>>);
+pub(super) struct Followers {
+    each: Mutex<HashMap<OrganizationId, watch::Sender<u64>>>,
+    /// For whoever follows all of them.
+    all: watch::Sender<()>,
+}
 
 impl Followers {
     pub fn add(&self, organization: OrganizationId) -> watch::Receiver<u64> {
         self.lock().entry(organization).or_default().subscribe()
     }
 
+    pub fn of_all(&self) -> watch::Receiver<()> {
+        self.all.subscribe()
+    }
+
     pub fn tell(&self, organization: OrganizationId, seq: u64) {
         if let Some(followed) = self.lock().get(&organization) {
             followed.send_replace(seq);
         }
+        self.all.send_replace(());
     }
 
     pub fn forget(&self, organization: OrganizationId) {
@@ -27,6 +36,6 @@ impl Followers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<OrganizationId, watch::Sender<u64>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

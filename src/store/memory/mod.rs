@@ -160,6 +160,11 @@ impl Memory {
         self.followers.add(organization)
     }
 
+    /// Changes with every new entry of any audit log.
+    pub fn follow_all(&self) -> watch::Receiver<()> {
+        self.followers.of_all()
+    }
+
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
     }
@@ -180,6 +185,8 @@ impl Memory {
     /// `now` is when the effects were caused.
     pub(super) fn apply(&self, effects: Vec<Effect>, now: Time) {
         let mut reached: HashMap<OrganizationId, Reach> = HashMap::new();
+        // Whoever waits is told last: they read what all the rest has made of it.
+        let (mut woken, mut logged) = (Vec::new(), Vec::new());
         for effect in effects {
             match effect {
                 Effect::Device(device) => {
@@ -195,9 +202,9 @@ impl Memory {
                     self.recent.changed(organization, device);
                     write(&self.fleet(organization)).remove(device);
                 }
-                Effect::Wake(device) => self.waiting.wake(device),
+                Effect::Wake(device) => woken.push(device),
                 Effect::ToSend(organization, webhook) => self.to_send.add(organization, webhook),
-                Effect::Logged(organization, seq) => self.followers.tell(organization, seq),
+                Effect::Logged(organization, seq) => logged.push((organization, seq)),
                 Effect::OrganizationGone(organization) => {
                     self.drop_fleet(organization);
                     self.followers.forget(organization);
@@ -217,6 +224,8 @@ impl Memory {
             self.judge(organization, &reach, now);
             self.waiting.wake_changed(organization, |device| self.fingerprint(organization, device));
         }
+        woken.into_iter().for_each(|device| self.waiting.wake(device));
+        logged.into_iter().for_each(|(organization, seq)| self.followers.tell(organization, seq));
     }
 
     /// Judges anew whoever is within reach.

@@ -179,6 +179,7 @@ async fn found(store: &Store, seed: u8) -> (OrganizationId, UserId, DeviceId) {
         let made = (id, root.id, device.id);
         devices::insert(tx, device)?;
         checkpoints::make(tx, id)?;
+        tx.put(tables::AUDIT_FORWARDED, &id, &1)?;
         tx.put(tables::AUDIT_ANCHORS, &id, &Anchor { seq: 0, hash: [0; 32] })?;
         let event = AuditEvent::new("organization.create").of(id);
         Ok(Audited::new(made, event.on("user", root.id, &root.name)))
@@ -221,7 +222,7 @@ async fn a_deleted_organization_leaves_nothing_in_any_table_nor_in_memory() {
         }
     }
     assert_eq!(after["audit"].len(), before["audit"].len() + 1, "the deletion itself is in the owner's log");
-    for table in ["audit_heads", "audit_anchors", "audit_checkpoints"] {
+    for table in ["audit_heads", "audit_anchors", "audit_checkpoints", "audit_forwarded"] {
         assert_eq!(after[table].len(), before[table].len());
     }
     tokio::time::timeout(std::time::Duration::from_secs(5), waiting.woken()).await.unwrap();

@@ -116,7 +116,7 @@ impl Change {
             }
             Self::RevokeDevice(key) => {
                 let mut device = find(tx, key)?;
-                devices::revoke_token(tx, &mut device)?;
+                devices::revoke_credentials(tx, &mut device)?;
                 devices::put(tx, device)?;
             }
             Self::DeleteDevice(key) => {

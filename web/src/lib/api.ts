@@ -4,6 +4,15 @@ import type { components, paths } from "$api";
 export type Schemas = components["schemas"];
 export type Device = Schemas["DeviceView"];
 
+/** A page of a list. The document numbers these types, so that their names there do not last. */
+export interface PageOf<T> {
+  data: T[];
+  total: number;
+  page: number;
+  page_size: number;
+  total_pages: number;
+}
+
 /** What the appliance refused, in its own words. */
 export class Refusal extends Error {
   constructor(
@@ -46,7 +55,9 @@ async function send(request: Request): Promise<Response> {
   const again = request.clone();
   const used = token;
   const response = await fetch(request);
-  if (response.status !== 401 || !used || request.url.includes("/auth/")) return response;
+  // What signs in or asks for the password says 401 of its own.
+  const ownRefusal = request.method !== "GET" && request.url.includes("/auth/");
+  if (response.status !== 401 || !used || ownRefusal) return response;
   if (token === used && !(await refresh())) {
     ended();
     return response;
@@ -57,6 +68,13 @@ async function send(request: Request): Promise<Response> {
 
 export const api = createClient<paths>({ baseUrl: location.origin, fetch: send });
 api.use(authorize);
+
+/** What no generated call is made for, such as streams and files: signed with the token, as it comes. */
+export function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const request = new Request(new URL(path, location.origin), init);
+  if (token) request.headers.set("Authorization", `Bearer ${token}`);
+  return send(request);
+}
 
 /**
  * Asks for an access token by the cookie. A refresh token is good once: two tabs that spend the same one at once
@@ -79,25 +97,22 @@ interface Answer<T> {
 }
 
 /** The data of an answer, or its refusal as an exception. */
-export async function need<T>(asked: Promise<Answer<T>>): Promise<T> {
-  let answer: Answer<T>;
-  try {
-    answer = await asked;
-  } catch {
-    throw new Refusal(0, "", "", undefined, undefined);
-  }
-  const { data, error, response } = answer;
-  if (response.ok) return data as T;
-  const said = (error ?? {}) as Partial<Schemas["Error"]>;
-  const wait = Number(response.headers.get("Retry-After")) || undefined;
-  throw new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait, said.errors);
-}
+export const need = async <T>(asked: Promise<Answer<T>>): Promise<T> => (await tagged(asked)).data;
 
 /** The data with its ETag, which a change of it names. */
 export async function tagged<T>(asked: Promise<Answer<T>>): Promise<{ data: T; etag: string }> {
-  const data = await need(asked);
-  return { data, etag: (await asked).response.headers.get("ETag") ?? "" };
+  const { data, error, response } = await asked.catch(() => {
+    throw new Refusal(0, "", "", undefined, undefined);
+  });
+  if (!response.ok) throw refusal(response, error);
+  return { data: data as T, etag: response.headers.get("ETag") ?? "" };
 }
 
 /** The header of a change that is made only to what was seen. */
 export const ifMatch = (etag: string) => ({ "If-Match": etag });
+
+export function refusal(response: Response, error: unknown): Refusal {
+  const said = (error ?? {}) as Partial<Schemas["Error"]>;
+  const wait = Number(response.headers.get("Retry-After")) || undefined;
+  return new Refusal(response.status, said.message ?? response.statusText, said.details ?? "", said.request_id, wait, said.errors);
+}

@@ -56,9 +56,16 @@ export const number = (value: number) => new Intl.NumberFormat(settings.language
 export const dateTime = (value: string) =>
   new Intl.DateTimeFormat(settings.language, { dateStyle: "medium", timeStyle: "short" }).format(new Date(value));
 
-/** "3 minutes ago". */
+export const date = (value: string) => new Intl.DateTimeFormat(settings.language, { dateStyle: "full" }).format(new Date(value));
+
+export const time = (value: string) => new Intl.DateTimeFormat(settings.language, { timeStyle: "medium" }).format(new Date(value));
+
+let now = $state(Date.now());
+setInterval(() => (now = Date.now()), 15_000);
+
+/** "3 minutes ago", and true as long as it is shown. */
 export function ago(value: string): string {
-  const seconds = (Date.parse(value) - Date.now()) / 1000;
+  const seconds = (Date.parse(value) - now) / 1000;
   const format = new Intl.RelativeTimeFormat(settings.language, { numeric: "auto" });
   const steps = [[86400 * 30, "month"], [86400, "day"], [3600, "hour"], [60, "minute"]] as const;
   for (const [size, unit] of steps) {

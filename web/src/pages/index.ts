@@ -1,5 +1,5 @@
 import type { Component } from "svelte";
-import type { Permission } from "../lib/session.svelte";
+import { session, type Permission } from "../lib/session.svelte";
 import type { Key } from "../lib/words";
 
 /** A page takes the id in its path, if there is one. */
@@ -11,7 +11,7 @@ interface PageOf {
 }
 
 const pages: PageOf[] = [
-  { path: /^\/$/, load: () => import("./Overview.svelte") },
+  { path: /^\/$/, load: () => (session.may("devices.view") ? import("./Overview.svelte") : import("./Account.svelte")) },
   { path: /^\/devices$/, load: () => import("./Devices.svelte") },
   { path: /^\/devices\/([0-9a-f-]{36})$/, load: () => import("./Device.svelte") },
   { path: /^\/enroll$/, load: () => import("./Enroll.svelte") },
@@ -23,6 +23,14 @@ const pages: PageOf[] = [
   { path: /^\/people\/groups(?:\/([0-9a-f-]{36}))?$/, load: () => import("./Groups.svelte") },
   { path: /^\/people\/roles$/, load: () => import("./Roles.svelte") },
   { path: /^\/people\/import$/, load: () => import("./Import.svelte") },
+
+  { path: /^\/audit-log$/, load: () => import("./AuditLog.svelte") },
+  { path: /^\/webhooks$/, load: () => import("./Webhooks.svelte") },
+  { path: /^\/webhooks\/([0-9a-f-]{36})$/, load: () => import("./Webhook.svelte") },
+  { path: /^\/api-keys$/, load: () => import("./ApiKeys.svelte") },
+  { path: /^\/account$/, load: () => import("./Account.svelte") },
+  { path: /^\/settings$/, load: () => import("./Settings.svelte") },
+  { path: /^\/reference$/, load: () => import("./Reference.svelte") },
 ];
 
 interface Opened {
@@ -47,4 +55,11 @@ export const navigation: { to: string; label: Key; needs?: Permission; icon: str
 
   { to: "/policies", label: "nav.policies", needs: "policies.view", icon: "M6 3h9l4 4v14H6zM9 11h7M9 15h7" },
   { to: "/people", label: "nav.people", needs: "users.view", icon: "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21c0-4 3-7 7-7s7 3 7 7M16 4a4 4 0 0 1 0 7M18 14c3 1 4 4 4 7" },
+
+  { to: "/audit-log", label: "nav.audit", needs: "audit.view", icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h4" },
+  { to: "/webhooks", label: "nav.webhooks", needs: "webhooks.view", icon: "M4 12h12M11 6l6 6-6 6M20 4v16" },
+  { to: "/api-keys", label: "nav.apikeys", needs: "api_keys.edit", icon: "M8 12a4 4 0 1 0 0 .1M12 12h9M18 12v4M15 12v3" },
+  { to: "/settings", label: "nav.settings", needs: "devices.view", icon: "M4 7h16M4 12h16M4 17h16M9 5v4M15 10v4M7 15v4" },
+  { to: "/reference", label: "nav.reference", icon: "M8 6l-6 6 6 6M16 6l6 6-6 6" },
+  { to: "/account", label: "nav.account", icon: "M12 4a4 4 0 1 0 .1 0M4 21c0-5 4-7 8-7s8 2 8 7" },
 ];

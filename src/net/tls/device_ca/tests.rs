@@ -1,7 +1,6 @@
 use rcgen::{
     BasicConstraints, CustomExtension, IsCa, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tempfile::TempDir;
 use x509_parser::extensions::GeneralName;
@@ -9,12 +8,13 @@ use x509_parser::extensions::GeneralName;
 use super::*;
 
 const NOW: Time = Time::from_unix(1_790_000_000);
+const LIFE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const DEVICE: &str = "01920000-0000-7000-8000-000000000001";
 const ORGANIZATION: &str = "01920000-0000-7000-8000-000000000002";
 
 fn issue(csr_pem: &str) -> Result<Issued, CsrError> {
     let directory = TempDir::new().unwrap();
-    let ca = DeviceCa::open(directory.path(), NOW).unwrap();
+    let ca = DeviceCa::open(directory.path(), LIFE, NOW).unwrap();
     ca.issue(csr_pem, DeviceId::parse(DEVICE).unwrap(), OrganizationId::parse(ORGANIZATION).unwrap(), NOW)
 }
 
@@ -39,6 +39,9 @@ fn a_device_gets_a_certificate_that_names_it_and_nothing_that_it_asked_to_be() {
     }))
     .unwrap();
     let certificate = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+    let shown = ClientCertificate::read(&certificate).unwrap();
+    assert_eq!((shown.fingerprint, shown.not_after), (issued.fingerprint, issued.not_after));
+    assert_eq!((shown.device.to_string(), shown.organization.to_string()), (DEVICE.into(), ORGANIZATION.into()));
     let certificate = authority::parse(&certificate).unwrap();
     assert_eq!(certificate.subject().to_string(), format!("O={ORGANIZATION}, CN={DEVICE}"));
     let names = certificate.subject_alternative_name().unwrap().unwrap().value;
@@ -48,7 +51,7 @@ fn a_device_gets_a_certificate_that_names_it_and_nothing_that_it_asked_to_be() {
     assert!(!certificate.is_ca());
     assert_eq!(certificate.public_key().raw, rcgen::PublicKeyData::subject_public_key_info(&key));
     assert_eq!(issued.serial, certificate.raw_serial().iter().map(|b| format!("{b:02x}")).collect::<String>());
-    assert_eq!(issued.not_after, NOW.plus(LIFETIME));
+    assert_eq!(issued.not_after, NOW.plus(LIFE));
     assert_eq!(certificate.validity().not_after.timestamp(), issued.not_after.unix());
 
     let root = CertificateDer::from_pem_slice(issued.ca_pem.as_bytes()).unwrap();

@@ -25,7 +25,7 @@ impl Machine {
         let address = self.0.clone();
         let add: AddMachine = Box::new(move |names| names.add(*address.lock().unwrap()));
         let configured: Vec<String> = configured.iter().map(|name| name.to_string()).collect();
-        LocalCa::open_on(add, directory.path(), &configured, now)
+        LocalCa::open_on(add, directory.path(), &configured, None, now)
     }
 }
 

@@ -36,7 +36,7 @@ fn only_browsers_that_trust_a_certificate_are_held_to_it() {
     let (roots, chain, key) = issued(&["zero.example.com", "*.lan.example.com"], NOW);
     let named = Named::check_against(&roots, &chain, &key, Chain::Complete, NOW).unwrap();
     let local = CertifiedKey::clone(&named.key);
-    let tls = ServerTls::new(local).unwrap();
+    let tls = ServerTls::new(local, None).unwrap();
     assert!(!tls.is_publicly_trusted("zero.example.com"), "while the local authority's is shown");
     tls.show(named);
     for host in ["zero.example.com", "ZERO.example.com.:8443", "a.lan.example.com:443"] {

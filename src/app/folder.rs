@@ -1,0 +1,54 @@
+//! The data directory: who works on it, and what lies in it.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use super::{StartError, failed};
+
+/// Everything the appliance knows.
+pub(super) const DATA_FILE: &str = crate::store::backup::DATA_FILE;
+/// Whoever works on the data holds it locked.
+pub(super) const LOCK_FILE: &str = "zero.lock";
+/// Is there while a restore puts its files in place.
+pub(super) const RESTORING: &str = "restoring";
+
+/// Two servers on one folder would each believe to be the only one. The lock goes with the process.
+pub(super) fn lock(data_dir: &Path) -> Result<File, StartError> {
+    let file = take(data_dir)?;
+    if data_dir.join(RESTORING).exists() {
+        return Err(failed(format_args!(
+            "a restore into {} was cut short, and what lies there is not whole: run zero restore with the same file again",
+            data_dir.display()
+        )));
+    }
+    Ok(file)
+}
+
+/// The lock, whatever state the folder is in.
+pub(super) fn take(data_dir: &Path) -> Result<File, StartError> {
+    std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
+    let path = data_dir.join(LOCK_FILE);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(failed(format_args!(
+            "another zero is running on {}: stop it first, or choose another folder with --data-dir",
+            data_dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
+    }
+}
+
+/// Makes sure that no server starts on the folder while it is read; makes no file there. `None` where a server runs.
+pub(super) fn lock_to_read(data_dir: &Path) -> Result<Option<Reading>, StartError> {
+    let Ok(file) = File::open(data_dir.join(LOCK_FILE)) else { return Ok(Some(Reading(None))) };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(Reading(Some(file)))),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", data_dir.display()))),
+    }
+}
+
+/// Keeps servers from the folder.
+pub(super) struct Reading(#[expect(dead_code, reason = "the lock goes with it")] Option<File>);
