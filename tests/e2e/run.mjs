@@ -182,7 +182,7 @@ await step("a device is wiped once its name is typed, and called wiped once it s
   await look("device-wiped");
 });
 
-const story = { page, step, look, zero, admin, EVIL };
+const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD };
 await people(story);
 await policies(story);
 await administration({ ...story, browser, password: PASSWORD, watch });
