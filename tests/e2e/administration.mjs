@@ -18,7 +18,7 @@ async function receiver() {
   return { heard, url: `http://127.0.0.1:${server.address().port}/hook`, stop: () => server.close() };
 }
 
-export async function administration({ page, browser, zero, admin, step, look, EVIL: evil, password, watch }) {
+export async function administration({ page, browser, zero, admin, step, look, EVIL: evil, PASSWORD: password, watch }) {
   const main = page.locator("main");
   const dialog = page.getByRole("dialog");
   const button = (name, where = page) => where.getByRole("button", { name, exact: true });
@@ -35,7 +35,7 @@ export async function administration({ page, browser, zero, admin, step, look, E
     await page.getByLabel("Action", { exact: true }).fill("device.wipe");
     await page.keyboard.press("Enter");
     await page.waitForURL(/action=device\.wipe/);
-    await main.locator("details summary", { hasText: "device.wipe" }).first().click();
+    await main.locator("details summary", { hasText: evil }).first().click();
     await main.getByText("Request id").waitFor();
     await look("audit-entry");
     await button("Only about this").click();

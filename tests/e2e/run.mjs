@@ -185,7 +185,7 @@ await step("a device is wiped once its name is typed, and called wiped once it s
 const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD };
 await people(story);
 await policies(story);
-await administration({ ...story, browser, password: PASSWORD, watch });
+await administration({ ...story, watch });
 
 await step("German is complete, and help is a key away", async () => {
   await page.keyboard.press("?");
