@@ -128,6 +128,20 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     assert.equal(data.find(({ name }) => name === EVIL).policy_id, other.id);
   });
 
+  await step("every setting has a German name", async () => {
+    await page.evaluate(() => localStorage.setItem("zero.language", "de"));
+    await page.goto(`${zero.url}/policies/new`);
+    for (const section of ["Netz", "USB", "Speicher", "Container", "Apps", "Konformität"]) {
+      await page.getByRole("heading", { name: section, exact: true }).click();
+    }
+    const names = await page.locator("details label").allInnerTexts();
+    assert.ok(names.length >= 35, String(names.length));
+    assert.deepEqual(names.filter((name) => /^[a-z_]+\.[a-z_]+$/.test(name)), []);
+    await look("policy-de");
+    await page.evaluate(() => localStorage.removeItem("zero.language"));
+    await page.goto(zero.url);
+  });
+
   await step("a token is listed with its uses, and can be deleted", async () => {
     await page.getByRole("link", { name: "Enrol", exact: true }).click();
     await page.getByText("31 of 100 devices").waitFor();
