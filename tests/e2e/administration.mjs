@@ -18,7 +18,7 @@ async function receiver() {
   return { heard, url: `http://127.0.0.1:${server.address().port}/hook`, stop: () => server.close() };
 }
 
-export async function administration({ page, browser, zero, admin, step, look, EVIL: evil, password, watch }) {
+export async function administration({ page, browser, zero, admin, step, look, EVIL: evil, PASSWORD: password, watch }) {
   const main = page.locator("main");
   const dialog = page.getByRole("dialog");
   const button = (name, where = page) => where.getByRole("button", { name, exact: true });
@@ -35,7 +35,7 @@ export async function administration({ page, browser, zero, admin, step, look, E
     await page.getByLabel("Action", { exact: true }).fill("device.wipe");
     await page.keyboard.press("Enter");
     await page.waitForURL(/action=device\.wipe/);
-    await main.locator("details summary", { hasText: "device.wipe" }).first().click();
+    await main.locator("details summary", { hasText: evil }).first().click();
     await main.getByText("Request id").waitFor();
     await look("audit-entry");
     await button("Only about this").click();
@@ -45,12 +45,14 @@ export async function administration({ page, browser, zero, admin, step, look, E
   });
 
   await step("a new entry is announced, and shown on demand", async () => {
-    await open("/audit-log?action=group.");
+    await open("/audit-log?action=api_key.");
     await page.getByText("No entry matches").waitFor();
     await look("audit-none");
-    await zero.call("POST", "/groups", admin.token, { name: "Night shift" });
+    const key = { name: "Night shift", permissions: ["devices.view"] };
+    const { id } = await zero.call("POST", "/api-keys", admin.token, key);
     await page.getByRole("button", { name: /new entr/ }).click();
     await main.getByText("Night shift").waitFor();
+    await zero.call("DELETE", `/api-keys/${id}`, admin.token);
   });
 
   await step("the log is exported as it is filtered, and verified in words", async () => {
@@ -139,6 +141,9 @@ export async function administration({ page, browser, zero, admin, step, look, E
     await page.getByText("Debian, Ubuntu").click();
     await page.getByText("update-ca-certificates").waitFor();
     await look("settings");
+    await button("Back up now").click();
+    await main.getByText("records were restored and counted").waitFor({ timeout: 30_000 });
+    await look("settings-backup");
     await page.getByLabel("Name", { exact: true }).first().fill("Acme & Sons");
     await button("Save", main).click();
     await page.getByText("Saved").waitFor();
@@ -174,7 +179,7 @@ export async function administration({ page, browser, zero, admin, step, look, E
   });
 
   await step("a person chooses a password by the link, and lands on their own account", async () => {
-    const new_user = { name: evil, email: "grace@acme.example", role: "user" };
+    const new_user = { name: evil, email: "hedy@acme.example", role: "user" };
     const { id, invitation } = await zero.call("POST", "/users", admin.token, new_user);
     const { token } = await zero.call("POST", "/enrollment-tokens", admin.token, { name: "hers", user_id: id });
     const device = { device_name: "Her phone", platform: "ios", agent_version: "1.0.0" };
@@ -194,7 +199,7 @@ export async function administration({ page, browser, zero, admin, step, look, E
     await its("Forgot your password?").click();
     await look("forgot", hers);
     await its("Back").click();
-    await hers.getByLabel("E-mail").fill("grace@acme.example");
+    await hers.getByLabel("E-mail").fill("hedy@acme.example");
     await hers.getByLabel("Password").fill(`${password} 2`);
     await its("Sign in").click();
     await hers.getByRole("link", { name: "Her phone" }).waitFor();
@@ -210,14 +215,14 @@ export async function administration({ page, browser, zero, admin, step, look, E
     await look("account-factor", hers);
     await its("Close").click();
     const [file] = await Promise.all([hers.waitForEvent("download"), its("Export").click()]);
-    assert.equal(JSON.parse(readFileSync(await file.path(), "utf8")).profile.email, "grace@acme.example");
+    assert.equal(JSON.parse(readFileSync(await file.path(), "utf8")).profile.email, "hedy@acme.example");
     await its("Restrict processing").click();
     await its("Restrict processing", hers.getByRole("dialog")).click();
     await hers.getByText("The processing of your data is restricted.").waitFor();
     await its("Delete my account").click();
     const gone = its("Delete my account", hers.getByRole("dialog"));
     assert.ok(await gone.isDisabled());
-    await hers.getByLabel("to confirm").fill("grace@acme.example");
+    await hers.getByLabel("to confirm").fill("hedy@acme.example");
     await look("account-delete", hers);
     await gone.click();
     await hers.getByText("Your account is deleted").waitFor();

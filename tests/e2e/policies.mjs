@@ -22,6 +22,21 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     path = new URL(page.url()).pathname;
   });
 
+  await step("a lost device is marked as wiped only after its consequences were read", async () => {
+    await page.goto(`${zero.url}/devices?q=Laptop+27`);
+    await page.getByRole("link", { name: "Laptop 27" }).click();
+    await page.getByRole("button", { name: "Wipe" }).click();
+    await dialog.getByLabel("It is lost").check();
+    await dialog.getByText("can never confirm").waitFor();
+    await dialog.getByLabel("to confirm").fill("Laptop 27");
+    await look("device-force");
+    await dialog.getByRole("button", { name: "Wipe" }).click();
+    await dialog.waitFor({ state: "detached" });
+    await page.getByText("Wiped", { exact: true }).waitFor();
+    const { data } = await zero.call("GET", "/devices?q=Laptop+27", admin.token);
+    assert.equal(data[0].status, "wiped");
+  });
+
   await step("what contradicts itself in a new policy is said beside the setting", async () => {
     await page.keyboard.press("p");
     await page.getByText("No policy yet").waitFor();
@@ -111,6 +126,20 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     await page.getByText("2 policies").waitFor();
     const { data } = await zero.call("GET", "/groups", admin.token);
     assert.equal(data.find(({ name }) => name === EVIL).policy_id, other.id);
+  });
+
+  await step("every setting has a German name", async () => {
+    await page.evaluate(() => localStorage.setItem("zero.language", "de"));
+    await page.goto(`${zero.url}/policies/new`);
+    for (const section of ["Netz", "USB", "Speicher", "Container", "Apps", "Konformität"]) {
+      await page.getByRole("heading", { name: section, exact: true }).click();
+    }
+    const names = await page.locator("details label").allInnerTexts();
+    assert.ok(names.length >= 35, String(names.length));
+    assert.deepEqual(names.filter((name) => /^[a-z_]+\.[a-z_]+$/.test(name)), []);
+    await look("policy-de");
+    await page.evaluate(() => localStorage.removeItem("zero.language"));
+    await page.goto(zero.url);
   });
 
   await step("a token is listed with its uses, and can be deleted", async () => {

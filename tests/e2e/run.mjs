@@ -182,10 +182,10 @@ await step("a device is wiped once its name is typed, and called wiped once it s
   await look("device-wiped");
 });
 
-const story = { page, step, look, zero, admin, EVIL };
+const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD };
 await people(story);
 await policies(story);
-await administration({ ...story, browser, password: PASSWORD, watch });
+await administration({ ...story, watch });
 
 await step("German is complete, and help is a key away", async () => {
   await page.keyboard.press("?");

@@ -31,6 +31,11 @@ export interface Parameter {
   schema?: Schema;
 }
 type Content = Record<string, { schema?: Schema }>;
+interface Answer {
+  $ref?: string;
+  description?: string;
+  content?: Content;
+}
 export interface Operation {
   method: string;
   path: string;
@@ -39,20 +44,22 @@ export interface Operation {
   description?: string;
   parameters: Parameter[];
   requestBody?: { required?: boolean; content: Content };
-  responses: Record<string, { description?: string; content?: Content }>;
+  responses: Record<string, Answer>;
   security?: unknown[];
   "x-permission"?: string;
 }
 export interface Document {
   info: { title: string; version: string; description?: string };
   paths: Record<string, Record<string, Omit<Operation, "method" | "path" | "tag"> & { tags?: string[] }>>;
-  components: { schemas: Record<string, Schema> };
+  components: { schemas: Record<string, Schema>; responses?: Record<string, Answer> };
 }
 
 export function operationsOf(document: Document): Operation[] {
+  const shared = (answer: Answer) => document.components.responses?.[answer.$ref?.split("/").at(-1) ?? ""] ?? answer;
   return Object.entries(document.paths).flatMap(([path, operations]) =>
     Object.entries(operations).map(([method, operation]) => ({
       ...operation, method: method.toUpperCase(), path, tag: operation.tags?.[0] ?? "", parameters: operation.parameters ?? [],
+      responses: Object.fromEntries(Object.entries(operation.responses).map(([status, answer]) => [status, shared(answer)])),
     })),
   );
 }
