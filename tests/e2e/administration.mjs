@@ -30,12 +30,12 @@ export async function administration({ page, browser, zero, admin, step, look, E
 
   await step("the audit log is filtered, says what an entry holds, and the address keeps the view", async () => {
     await open("/audit-log");
-    await main.getByText("device.enroll").first().waitFor();
+    await main.locator("details summary").first().waitFor();
     await look("audit-log");
     await page.getByLabel("Action", { exact: true }).fill("device.wipe");
     await page.keyboard.press("Enter");
     await page.waitForURL(/action=device\.wipe/);
-    await main.locator("details summary", { hasText: "device.wipe" }).first().click();
+    await main.locator("details summary", { hasText: evil }).first().click();
     await main.getByText("Request id").waitFor();
     await look("audit-entry");
     await button("Only about this").click();
