@@ -30,7 +30,7 @@ export async function administration({ page, browser, zero, admin, step, look, E
 
   await step("the audit log is filtered, says what an entry holds, and the address keeps the view", async () => {
     await open("/audit-log");
-    await main.getByText("device.enroll").first().waitFor();
+    await main.locator("details summary").first().waitFor();
     await look("audit-log");
     await page.getByLabel("Action", { exact: true }).fill("device.wipe");
     await page.keyboard.press("Enter");

@@ -53,6 +53,7 @@ async function look(name, at = page) {
     await at.emulateMedia({ colorScheme: theme });
     for (const width of [390, 768, 1440]) {
       await at.setViewportSize({ width, height: 900 });
+      await at.evaluate(() => scrollTo(0, 0));
       await at.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true });
       const wide = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
       if (wide > 0) wrong.push(`${name} is ${wide} pixels too wide at ${width}`);
