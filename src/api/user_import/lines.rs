@@ -206,10 +206,11 @@ mod tests {
     #[test]
     fn a_header_that_is_not_understood_imports_nothing() {
         for text in
-            ["", "\n\n", "name;email;groups\n", "name,email\n", "name,email,groups,phone\n", "name,name,email,groups"]
+            ["", "\n\n", "name;email;groups\n", "name,groups\n", "name,email,groups,phone\n", "name,name,email,groups"]
         {
             assert!(read(text).is_err(), "{text:?}");
         }
         assert!(read("name,email,groups").unwrap().is_empty());
+        assert_eq!(read("email,name\nann@x,Ann").unwrap()[0].content.as_ref().unwrap().groups, [""; 0]);
     }
 }

@@ -109,8 +109,9 @@ async fn a_url_is_refused_for_what_is_wrong_with_it() {
         ("http://203.0.113.7/", "needs https"),
         ("http://unknown.example/", "must be https"),
         ("https://zero.example:8443/", "the appliance itself"),
-        ("https://192.168.7.7:8443/", "the appliance itself"),
-        ("https://[::ffff:192.168.7.7]:8443/", "the appliance itself"),
+        ("https://192.168.7.7/", "own machine"),
+        ("https://192.168.7.7:8443/", "own machine"),
+        ("https://[::ffff:192.168.7.7]:8443/", "own machine"),
         (long.as_str(), "2048"),
     ] {
         let said = refusal(&targets, url).await;
@@ -127,7 +128,6 @@ async fn receivers_are_accepted_where_the_settings_allow_them() {
         ("http://private.example:9000", "http://private.example:9000/"),
         ("http://10.1/hook", "http://10.0.0.1/hook"),
         ("http://[fd12::1]:80/", "http://[fd12::1]/"),
-        ("https://192.168.7.7/", "https://192.168.7.7/"),
     ] {
         assert_eq!(plain.check(url).await.unwrap(), normal);
     }
@@ -137,10 +137,15 @@ async fn receivers_are_accepted_where_the_settings_allow_them() {
         assert!(refusal(&strict, url).await.contains("allow_private"));
     }
     let local = targets(WebhooksConfig { allow_loopback: true, ..WebhooksConfig::default() });
-    for url in ["http://127.0.0.1:9000/", "https://inside.example/", "http://[::1]:9000/"] {
+    for url in ["http://127.0.0.1:9000/", "https://inside.example/", "http://[::1]:9000/", "https://192.168.7.7/"] {
         local.check(url).await.unwrap();
     }
-    for url in ["https://127.0.0.1:8443/", "https://[::1]:8443/", "https://[::ffff:127.0.0.1]:8443/"] {
+    for url in [
+        "https://127.0.0.1:8443/",
+        "https://[::1]:8443/",
+        "https://[::ffff:127.0.0.1]:8443/",
+        "https://192.168.7.7:8443/",
+    ] {
         assert!(refusal(&local, url).await.contains("the appliance itself"));
     }
 }
