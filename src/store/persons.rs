@@ -59,6 +59,11 @@ impl Keys {
     }
 }
 
+/// Whether something is sealed with a key of the person's that was not destroyed.
+pub fn are_known(from: &impl Read, organization: OrganizationId, user: UserId) -> Result<bool, Error> {
+    Ok(PERSONS.get(from, &(organization, user))?.is_some_and(|person| person.key.is_some()))
+}
+
 /// Destroys the person's key: their names in the audit log are erased for good, in the logs of other organizations
 /// that they acted in as well. Names in what is written from now on are erased before they are written.
 pub fn forget(tx: &mut Tx, organization: OrganizationId, user: UserId) -> Result<(), Error> {

@@ -394,3 +394,20 @@ async fn an_objection_is_honoured_until_it_is_withdrawn() {
     assert_eq!(report(false).await, "non_compliant");
     assert!(history().await > before);
 }
+
+/// Deleting an account is no erasure: the log goes on naming the person. It can be asked for afterwards as well.
+#[tokio::test]
+async fn somebody_who_was_deleted_can_still_be_erased() {
+    let server = Server::start().await;
+    let root = server.token().await;
+    let (gone, _) = person(&server, &root, "Goner", "user").await;
+    server.delete(&format!("/users/{gone}"), &root).await.expect(204);
+    let log = async || server.get("/audit-logs?page_size=100", &root).await.text.to_lowercase();
+    assert!(log().await.contains("goner"));
+    let path = format!("/gdpr/delete?user_id={gone}");
+    let receipt = delete(&server, &path, &root).await.expect(200);
+    assert_eq!((&receipt["user_id"], &receipt["devices"]), (&json!(gone), &json!([])));
+    assert!(!log().await.contains("goner"));
+    assert_eq!(server.get("/audit-logs/verify", &root).await.expect(200)["valid"], true);
+    delete(&server, &path, &root).await.expect(404);
+}

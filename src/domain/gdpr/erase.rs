@@ -9,7 +9,7 @@ use crate::domain::authz::Permission;
 use crate::domain::op::Op;
 use crate::domain::{Services, commands, devices, users};
 use crate::error::Error;
-use crate::ids::{DeviceId, ErasureId, UserId};
+use crate::ids::{DeviceId, ErasureId, OrganizationId, UserId};
 use crate::model::command::{CommandStatus, CommandType};
 use crate::model::device::{Device, Status};
 use crate::model::gdpr::{ErasedDevice, ErasedWipe, Erasure, Leaving};
@@ -35,8 +35,14 @@ impl Services {
     pub async fn erase(&self, op: &Op, person: Option<UserId>) -> Result<Erasure, Error> {
         let (by, life) = (op.clone(), self.config.devices.command_life);
         let write = self.store.write(op.stamp(), move |tx| {
-            let user = own_or_lesser(tx, &by, person)?;
             let id = tx.new_id();
+            if let Some(person) = person
+                && by.may(Permission::GdprAdmin)
+                && users::find(tx, by.organization_id()?, person).is_err()
+            {
+                return erase_deleted(tx, by.organization_id()?, person, id);
+            }
+            let user = own_or_lesser(tx, &by, person)?;
             let erased = erase(tx, &user, life, id)?;
             // Whoever erases themselves is not named as who did it.
             let is_own = by.acting_user().is_ok_and(|acting| acting == user.id);
@@ -164,13 +170,47 @@ fn part_with(
     Ok((wipe, all.with(devices::delete(tx, device)?)))
 }
 
+/// Erases somebody who was deleted before: the log still names them.
+fn erase_deleted(
+    tx: &mut Tx,
+    organization_id: OrganizationId,
+    user_id: UserId,
+    id: ErasureId,
+) -> Result<Audited<Erasure>, Error> {
+    if !persons::are_known(tx, organization_id, user_id)? {
+        return Err(Error::NotFound("user"));
+    }
+    forget_named(tx, organization_id, user_id, &HashSet::from([user_id.to_string()]))?;
+    let erasure = Erasure {
+        id,
+        organization_id,
+        user_id,
+        erased_at: tx.now(),
+        devices: Vec::new(),
+        sessions_ended: 0,
+        api_keys_ended: 0,
+    };
+    erasures::put(tx, &erasure)?;
+    let event = AuditEvent::new("gdpr.delete").of(organization_id).on("user", user_id, ERASED);
+    Ok(Audited::new(erasure, event))
+}
+
 /// Ends what names the person in rows that stay after them. The one place for it: whatever is stored about a person
 /// elsewhere than in their own rows is forgotten here.
 fn forget_person(tx: &mut Tx, user: &User) -> Result<(), Error> {
     let keys = api_keys::made_by(tx, user.organization_id, user.id)?;
     let mut actors: HashSet<String> = keys.iter().map(|key| key.id.to_string()).collect();
     actors.insert(user.id.to_string());
-    persons::forget(tx, user.organization_id, user.id)?;
-    outbox::erase_user(tx, user.organization_id, user.id)?;
-    erasures::forget_names(tx, user.organization_id, user.id, &actors, pseudonym)
+    forget_named(tx, user.organization_id, user.id, &actors)
+}
+
+fn forget_named(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    user: UserId,
+    actors: &HashSet<String>,
+) -> Result<(), Error> {
+    persons::forget(tx, organization, user)?;
+    outbox::erase_user(tx, organization, user)?;
+    erasures::forget_names(tx, organization, user, actors, pseudonym)
 }
