@@ -51,6 +51,15 @@ export function named(group: string, name: string): string {
 
 export const devices = (total: number) => (total === 1 ? t("devices.count.one") : t("devices.count", { total }));
 
+/** In the largest unit that leaves at least 1, of 1,024 each. */
+export function bytes(count: number): string {
+  const units = ["byte", "KiB", "MiB", "GiB", "TiB"];
+  const step = Math.min(units.length - 1, count < 1 ? 0 : Math.floor(Math.log2(count) / 10));
+  const shown = count / 1024 ** step;
+  const digits = { maximumFractionDigits: step > 0 && shown < 10 ? 1 : 0 };
+  return `${new Intl.NumberFormat(settings.language, digits).format(shown)} ${units[step]}`;
+}
+
 export const number = (value: number) => new Intl.NumberFormat(settings.language).format(value);
 
 export const dateTime = (value: string) =>
