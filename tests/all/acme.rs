@@ -36,8 +36,8 @@ impl World {
         Self { folder, ports, server, admin }
     }
 
-    async fn pebble(&self, life: u32, settings: &[(&str, &str)]) -> Pebble {
-        Pebble::start(&self.folder, &self.ports, self.server.port(), life, settings).await
+    async fn pebble(&self, life: u32) -> Pebble {
+        Pebble::start(&self.folder, &self.ports, self.server.port(), life).await
     }
 
     async fn problem(&self, what: &str) {
@@ -62,7 +62,7 @@ async fn a_certificate_comes_by_the_appliances_own_port_once_the_acme_server_is_
     let local = fs::read_to_string(world.server.folder.path().join("data/tls/ca.pem")).unwrap();
     world.shown(&local).unwrap();
 
-    let pebble = world.pebble(20, &[]).await;
+    let pebble = world.pebble(20).await;
     let root = pebble.root().await;
     world.server.signal("HUP");
     let state = world.issued().await;
@@ -87,7 +87,7 @@ async fn a_certificate_comes_by_the_appliances_own_port_once_the_acme_server_is_
 #[tokio::test]
 async fn a_certificate_comes_by_plain_http_and_survives_the_acme_server_and_a_restart() {
     let mut world = World::new("http-01").await;
-    let pebble = world.pebble(3600, &[("PEBBLE_WFE_NONCEREJECT", "30")]).await;
+    let pebble = world.pebble(3600).await;
     let root = pebble.root().await;
     world.server.signal("HUP");
     world.issued().await;
@@ -106,7 +106,7 @@ async fn a_server_that_refuses_is_quoted_and_not_asked_again_at_once() {
     let world = World::new("http-01").await;
     // What answers on the port for proofs is somebody else.
     let _squatter = std::net::TcpListener::bind(("127.0.0.1", world.ports.http)).unwrap();
-    let _pebble = world.pebble(3600, &[]).await;
+    let _pebble = world.pebble(3600).await;
     world.server.signal("HUP");
     world.problem("tls.acme_http_listen").await;
     assert!(world.server.log().contains("a certificate of the appliance's own authority serves instead"));
