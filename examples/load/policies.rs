@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::appliance::Appliance;
-use crate::client::{Call, Connection};
+use crate::client::{Call, Client};
 use crate::devices::{self, Until};
 use crate::rates::Sum;
 use crate::table::Table;
@@ -18,7 +18,7 @@ const EXTENDS: usize = 3;
 
 pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     let appliance = Appliance::set_up(&[]).await?;
-    let mut admin = Admin { connection: appliance.client()?.connect().await?, token: appliance.token().into() };
+    let admin = Admin { client: appliance.client()?, token: appliance.token() };
     let mut groups: Vec<String> = Vec::new();
     for level in 0..LEVELS {
         let group = json!({"name": format!("level {level}"), "parent_id": groups.last()});
@@ -94,26 +94,32 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-struct Admin {
-    connection: Connection,
-    token: String,
+/// Each request on a connection of its own: the server closes one that is silent for long.
+struct Admin<'a> {
+    client: &'a Client,
+    token: &'a str,
 }
 
-impl Admin {
-    async fn post(&mut self, path: &str, body: &Value) -> Fallible<Value> {
-        let call = Call::new(Method::POST, &format!("/api/v1/{path}"), &self.token)?.body(body);
-        Ok(serde_json::from_slice(&self.connection.send(call).await?)?)
+impl Admin<'_> {
+    async fn post(&self, path: &str, body: &Value) -> Fallible<Value> {
+        let reply = self.client.connect().await?.send(self.call(path, body)?).await?;
+        Ok(serde_json::from_slice(&reply)?)
     }
 
     /// Tells the new thing's id.
-    async fn make(&mut self, resource: &str, body: &Value) -> Fallible<String> {
+    async fn make(&self, resource: &str, body: &Value) -> Fallible<String> {
         let made = self.post(resource, body).await?;
         Ok(made["id"].as_str().ok_or("what is made has an id")?.into())
     }
 
-    async fn time(&mut self, path: &str, body: &Value) -> Fallible<Duration> {
+    async fn time(&self, path: &str, body: &Value) -> Fallible<Duration> {
+        let mut connection = self.client.connect().await?;
         let before = Instant::now();
-        self.post(path, body).await?;
+        connection.send(self.call(path, body)?).await?;
         Ok(before.elapsed())
+    }
+
+    fn call(&self, path: &str, body: &Value) -> Fallible<Call> {
+        Ok(Call::new(Method::POST, &format!("/api/v1/{path}"), self.token)?.body(body))
     }
 }
