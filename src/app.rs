@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -47,6 +48,7 @@ mod doctor;
 mod folder;
 mod restore;
 mod syslog;
+pub mod update;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
@@ -55,6 +57,10 @@ use certificates::Certificates;
 pub use doctor::{Finding, Severity, examine};
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
+use update::{Start, Updater};
+
+/// How long requests under way may take to finish when a new version takes over: others wait meanwhile.
+const SWITCH_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,13 @@ pub struct Started {
     pub ca_path: PathBuf,
 }
 
+/// Why it serves no more.
+pub enum Ended {
+    Stopped,
+    /// A new version is to take over, with this listening socket.
+    Updating(OwnedFd),
+}
+
 pub struct App {
     started: Started,
     services: Arc<Services>,
@@ -81,6 +94,8 @@ pub struct App {
     certificates: Arc<Certificates>,
     listener: Listener,
     limits: serve::Limits,
+    drain: Duration,
+    updater: Updater,
     heartbeat_flush: Duration,
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
@@ -90,21 +105,22 @@ pub struct App {
 
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
-    pub async fn start(config: Config, clock: Arc<SystemClock>) -> Result<Self, StartError> {
+    pub async fn start(config: Config, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
         let floor = clock.clone();
-        Self::start_with(config, clock, move |time| floor.raise_floor(time)).await
+        Self::start_with(config, clock, start, move |time| floor.raise_floor(time)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
     pub async fn start_with(
         config: Config,
         clock: Arc<dyn Clock>,
+        start: &mut Start,
         raise_floor: impl FnOnce(Time),
     ) -> Result<Self, StartError> {
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
-        let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
+        let store = Store::open(&start.data_file, &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
@@ -112,9 +128,12 @@ impl App {
         let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
         let ca = certificates.ca.clone();
 
-        let listener = Listener::bind(config.server.listen).await.map_err(|error| {
-            failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
-        })?;
+        let listener = match start.listener.take() {
+            Some(socket) => Listener::adopt(socket).map_err(failed)?,
+            None => Listener::bind(config.server.listen).await.map_err(|error| {
+                failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
+            })?,
+        };
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
         let url = format!("https://{host}:{}", listener.address().port());
 
@@ -125,7 +144,8 @@ impl App {
         let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
         let shown = certificates.clone();
         let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
-        let services = services.at(url.clone()).within(targets).behind(edge);
+        let updater = start.updater(&config);
+        let services = services.at(url.clone()).within(targets).behind(edge).updating(updater.known());
         let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -148,6 +168,7 @@ impl App {
             clock: clock.clone(),
             ids,
             trusted_proxies: config.server.trusted_proxies.clone(),
+            uploads: update::inbox(&data_dir).map_err(failed)?,
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
@@ -160,10 +181,10 @@ impl App {
         let limits = serve::Limits {
             connections: config.server.connections as usize,
             connections_per_address: config.server.connections_per_address as usize,
-            grace: config.server.drain,
             ..serve::Limits::default()
         };
-        let heartbeat_flush = config.store.heartbeat_flush;
+        let (heartbeat_flush, drain) = (config.store.heartbeat_flush, config.server.drain);
+        start.is_ready(&services).await?;
         let dispatch = Arc::new(dispatch);
         Ok(Self {
             started,
@@ -172,12 +193,23 @@ impl App {
             certificates,
             listener,
             limits,
+            drain,
+            updater,
             heartbeat_flush,
             post,
             collector,
             lock,
             control,
         })
+    }
+
+    /// Ends without having served.
+    pub fn close(self) {
+        let Self { services, dispatch, .. } = self;
+        drop(dispatch);
+        if let Ok(services) = Arc::try_unwrap(services) {
+            services.store.close();
+        }
     }
 
     pub fn started(&self) -> &Started {
@@ -200,22 +232,33 @@ impl App {
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Ended, StartError> {
         let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
             self;
+        let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
+        tasks.spawn(self.updater.run(services.clone()));
         if let Some(listener) = self.control {
             tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {
-            tokio::select! {
-                () = shutdown => {}
-                _ = disk.wait_for(|failed| *failed) => {}
-                cause = panicked(&mut tasks) => broken = Some(cause),
-            }
+            let socket = spare.take();
+            let grace = tokio::select! {
+                () = shutdown => drain,
+                () = services.updates.switching() => {
+                    ended = socket.map_or(Ended::Stopped, Ended::Updating);
+                    drain.min(SWITCH_GRACE)
+                }
+                _ = disk.wait_for(|failed| *failed) => drain,
+                cause = panicked(&mut tasks) => {
+                    broken = Some(cause);
+                    drain
+                }
+            };
             services.drain();
+            grace
         };
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
@@ -242,7 +285,7 @@ impl App {
             Err(_) => tracing::debug!("the data file is closed by the end of the process"),
         }
         drop(lock);
-        Ok(())
+        Ok(ended)
     }
 }
 

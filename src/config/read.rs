@@ -22,6 +22,15 @@ pub(super) fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     flags: Flags,
 ) -> Result<Loaded, Mistakes> {
+    let (loaded, mistakes) = read(file, environment, flags);
+    if mistakes.is_empty() { Ok(loaded) } else { Err(Mistakes(mistakes)) }
+}
+
+pub(super) fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: Flags,
+) -> (Loaded, Vec<Mistake>) {
     let mut reader = Reader::default();
     if let Some(path) = file {
         reader.layers.add_file(path, &mut reader.mistakes);
@@ -36,7 +45,7 @@ pub(super) fn load(
 
     let Reader { origins, mut mistakes, .. } = reader;
     mistakes.sort_by(|a, b| a.source.cmp(&b.source));
-    if mistakes.is_empty() { Ok(Loaded { config, origins }) } else { Err(Mistakes(mistakes)) }
+    (Loaded { config, origins }, mistakes)
 }
 
 /// Takes from the layers what it is shown a place for; what is left belongs to no setting.

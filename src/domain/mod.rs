@@ -44,6 +44,7 @@ pub mod status;
 pub mod system;
 mod timekeeping;
 mod tokens;
+pub mod updates;
 pub mod users;
 pub mod webhooks;
 
@@ -68,6 +69,7 @@ use mail::Mailer;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
+use updates::Updates;
 use webhooks::target::{Surroundings, Targets};
 
 /// A device certificate for the key in a signing request.
@@ -108,6 +110,7 @@ pub struct Services {
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
     backups: Backups,
+    pub updates: Updates,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
 }
@@ -151,6 +154,7 @@ impl Services {
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
             backups: Backups::default(),
+            updates: Updates::new(env!("CARGO_PKG_VERSION").into(), false, None),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
         }
@@ -176,6 +180,11 @@ impl Services {
         Self { targets, ..self }
     }
 
+    /// Known to be of this version, with this past of updates.
+    pub fn updating(self, updates: Updates) -> Self {
+        Self { updates, ..self }
+    }
+
     pub fn is_set_up(&self) -> bool {
         self.store.memory().directory().is_set_up()
     }
@@ -195,6 +204,10 @@ impl Services {
     /// The code that the first start prints; `None` once the appliance is set up.
     pub fn setup_code(&self) -> Option<&str> {
         (!self.is_set_up()).then(|| self.setup_code.text())
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// From now on nobody waits for news: what is held open answers.

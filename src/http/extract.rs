@@ -9,6 +9,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use super::openapi::Operation;
 use super::respond::{Failure, Tag};
 use super::schema::{self, Checker};
+use super::upload::Upload;
 use crate::error::Error;
 use crate::ids;
 
@@ -21,6 +22,8 @@ pub struct Input<'a> {
     pub query: &'a str,
     pub headers: &'a HeaderMap,
     pub body: Bytes,
+    /// The body of a route that takes a file.
+    pub upload: Option<Upload>,
 }
 
 /// Something a handler takes from the request.
@@ -29,6 +32,8 @@ pub trait Extract: Sized + Send {
     type Prepared: Send + Sync + 'static;
     /// The route reads the request's body.
     const BODY: bool = false;
+    /// The route takes a file of up to this many bytes as its body; 0 for none.
+    const UPLOAD: u64 = 0;
 
     fn prepare() -> Self::Prepared;
     fn extract(prepared: &Self::Prepared, input: &Input) -> Result<Self, Failure>;
@@ -184,7 +189,26 @@ impl Extract for Csv {
     }
 }
 
-fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), Failure> {
+/// A file of up to `MOST` bytes, which lies on disk when the handler gets it.
+pub struct OctetStream<const MOST: u64>(pub Upload);
+
+impl<const MOST: u64> Extract for OctetStream<MOST> {
+    type Prepared = ();
+    const UPLOAD: u64 = MOST;
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        let missing = || Failure::new(StatusCode::BAD_REQUEST, INVALID_BODY, "there is no file in it");
+        input.upload.clone().map(Self).ok_or_else(missing)
+    }
+
+    fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.text_body("application/octet-stream", "The file as it is");
+    }
+}
+
+pub(super) fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), Failure> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case(wanted) {

@@ -62,8 +62,6 @@ pub struct Limits {
     pub unread: Duration,
     /// Time for a connection without requests to close in order, once it has been told to.
     pub parting: Duration,
-    /// Time for requests under way to be answered, once the server drains.
-    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -78,7 +76,6 @@ impl Default for Limits {
             idle: Duration::from_secs(45),
             unread: Duration::from_secs(45),
             parting: Duration::from_secs(3),
-            grace: Duration::from_secs(20),
         }
     }
 }
@@ -89,14 +86,14 @@ const BUFFER: usize = 64 * 1024;
 const PING: Duration = Duration::from_secs(20);
 
 /// Serves `listener` with `answer`, and with `refuse` for what is no request, until `drain` resolves; then accepts no
-/// more, lets requests under way be answered for at most [`Limits::grace`], and returns.
+/// more, lets requests under way be answered for at most as long as `drain` says, and returns.
 pub async fn run<S, F, B>(
     listener: Listener,
     tls: &ServerTls,
     answer: S,
     refuse: Arc<Refuse>,
     limits: Limits,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Duration>,
 ) where
     S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -105,7 +102,6 @@ pub async fn run<S, F, B>(
 {
     let admission = Admission::new(limits.connections, limits.connections_per_address);
     let refusals = Occasionally::new();
-    let grace = limits.grace;
     let (draining, drained) = watch::channel(false);
     let server = Arc::new(Server {
         answer,
@@ -117,10 +113,10 @@ pub async fn run<S, F, B>(
     });
     let mut connections = JoinSet::new();
     let mut drain = pin!(drain);
-    loop {
+    let grace = loop {
         tokio::select! {
             biased;
-            () = &mut drain => break,
+            grace = &mut drain => break grace,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             (socket, address) = listener.accept() => match admission.admit(address.ip()) {
                 Some(place) => {
@@ -137,7 +133,7 @@ pub async fn run<S, F, B>(
                 },
             },
         }
-    }
+    };
     drop(listener);
     draining.send_replace(true);
     let all_ended = async {

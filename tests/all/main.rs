@@ -34,5 +34,6 @@ mod server;
 mod smtp_sink;
 mod structure;
 mod syslog;
+mod update;
 mod users;
 mod webhooks;

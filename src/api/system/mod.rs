@@ -1,6 +1,7 @@
 mod backups;
 mod status;
 mod trust;
+mod updates;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -26,6 +27,8 @@ pub fn routes() -> Vec<Route> {
         Route::get("/system", Access::needs(SystemAdmin), Standard, status::system),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
         Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
+        Route::get("/system/update", Access::needs(SystemAdmin), Standard, updates::progress),
+        Route::post("/system/update", Access::needs(SystemAdmin), Standard, updates::update),
         Route::get("/system/backups", Access::needs(SystemAdmin), Standard, backups::backups),
     ]
 }

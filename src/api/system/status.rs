@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::updates::OutcomeView;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
@@ -19,6 +20,8 @@ pub(super) struct SystemView {
     database: DatabaseView,
     disk: DiskView,
     backup: BackupView,
+    /// How the last update ended; null when there was none.
+    updated: Option<OutcomeView>,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
     /// Of all organizations, by status.
@@ -94,6 +97,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         devices,
         memory_bytes,
     } = services.system(&op)?;
+    let updated = services.updates.progress().last.map(OutcomeView::from);
     Ok(Json(SystemView {
         version,
         time,
@@ -122,6 +126,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             every_hours: backup.every_hours,
             overdue: backup.overdue,
         },
+        updated,
         certificate: certificate.map(ShownCertificateView::from),
         devices: devices.into_iter().collect(),
         memory_bytes,

@@ -27,6 +27,9 @@ impl<H: Fn() -> bool> Supervisor<H> {
 
     pub fn ready(&self) {
         notify(NotifyState::Ready);
+        if let Some(time) = self.watchdog {
+            wait_for(time);
+        }
     }
 
     pub fn stopping(&self) {
@@ -53,6 +56,13 @@ impl<H: Fn() -> bool> Supervisor<H> {
             // A pause, not a beat: the look itself may take a while, and a beat missed by it would follow at once.
             sleep(pause).await;
         }
+    }
+}
+
+/// Has the service manager wait this long for the next sign of life, where it waits for one.
+pub(super) fn wait_for(time: Duration) {
+    if sd_notify::watchdog_enabled().is_some() {
+        notify(NotifyState::WatchdogUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)));
     }
 }
 

@@ -1,0 +1,320 @@
+//! The switch itself, at the start of `zero serve`, before anything else has the data open.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::handover::{Handover, Role, binary_of};
+use super::state::{Places, Stage, State, Switch};
+use super::prepare::Updater;
+use super::{bundle, sync};
+use crate::app::folder::take;
+use crate::app::{StartError, failed};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::domain::Services;
+use crate::model::update::{UpdateOutcome, UpdateResult};
+
+/// Bytes compared at a time.
+const PIECE: usize = 1 << 20;
+/// How long after its time a new version that does not even undo itself is ended.
+const LAST_RESORT: Duration = Duration::from_secs(10);
+
+/// How this process starts.
+pub struct Start {
+    pub data_file: PathBuf,
+    pub handover: Handover,
+    config_file: Option<PathBuf>,
+    /// Where clients wait already.
+    pub listener: Option<std::net::TcpListener>,
+    /// There when this version is new and has to be ready in time.
+    pub tried: Option<Tried>,
+}
+
+impl Start {
+    pub fn updater(&self, config: &Config) -> Updater {
+        Updater { config: config.clone(), config_file: self.config_file.clone(), handover: self.handover.clone() }
+    }
+
+    /// The appliance is about to serve: a new version puts its data in place, and the audit log hears how an update has
+    /// ended.
+    pub async fn is_ready(&mut self, services: &Services) -> Result<(), StartError> {
+        if let Some(tried) = self.tried.take() {
+            let confirmed = tried.confirm();
+            if confirmed.is_err() {
+                self.tried = Some(tried);
+            }
+            confirmed?;
+        }
+        let places = Places::new(services.data_dir());
+        let state = places.read().map_err(failed)?;
+        let Some(outcome) = state.last.clone() else { return Ok(()) };
+        services.updates.set_ended(outcome.clone());
+        if state.unnoted && services.is_set_up() {
+            services.note_update_ended(outcome).await.map_err(failed)?;
+            if let Err(error) = places.write(&State { unnoted: false, ..state }) {
+                tracing::warn!(%error, "the audit log will say once more how the update has ended");
+            }
+        }
+        Ok(())
+    }
+
+    /// Becomes this very version anew, which then makes the switch with nothing open but the socket. Comes back only
+    /// where that fails.
+    pub fn again(&self, listener: &OwnedFd) -> io::Error {
+        let installed = match self.handover.installed() {
+            Ok(installed) => Some(installed),
+            Err(error) => return error,
+        };
+        let version = Some(self.handover.running().to_owned());
+        let again = Handover { version, installed, ..Handover::default() };
+        again.become_it(Path::new("/proc/self/exe"), Some(listener))
+    }
+
+    /// Whether it ends once it is ready.
+    pub fn is_rehearsal(&self) -> bool {
+        self.handover.role == Role::Rehearses
+    }
+}
+
+/// Finishes or undoes a switch that was cut short, and makes one that is due: then it does not come back, as the process
+/// goes on as the new version.
+pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, StartError> {
+    let handover = Handover::received();
+    let places = Places::new(&config.server.data_dir);
+    let start = |listener, tried, data_file| {
+        let handover = handover.clone();
+        Start { data_file, handover, config_file, listener, tried }
+    };
+    if handover.role == Role::Rehearses {
+        return Ok(start(None, None, places.data_file()));
+    }
+    let listener = handover.take_listener();
+    let lock = take(places.data_dir())?;
+    let mut state = places.read().map_err(failed)?;
+    let Some(switch) = state.switch.clone() else {
+        tidy(&places, &state, &handover);
+        return Ok(start(listener, None, places.data_file()));
+    };
+    if switch.stage == Stage::Trying && handover.role == Role::Tried && handover.running() == switch.to {
+        let copy = places.copy();
+        let kept = listener.as_ref().map(std::net::TcpListener::try_clone).transpose().map_err(failed)?;
+        let tried = Tried::new(places, state, &handover, kept.map(OwnedFd::from), config.update.ready_within);
+        return Ok(start(listener, Some(tried), copy));
+    }
+    let outcome = match switch.stage {
+        Stage::Staged => {
+            let kept: Option<OwnedFd> = listener.as_ref().and_then(|socket| socket.try_clone().ok()).map(Into::into);
+            let why = go_over(&places, &mut state, &switch, config, &handover, kept.as_ref(), lock);
+            Err(format!("the new version could not take over: {why}"))
+        }
+        Stage::Trying if places.copy().exists() => Err(switch.reason.clone().unwrap_or_else(|| {
+            format!("it had not become ready within {} s, or was ended before", config.update.ready_within.as_secs())
+        })),
+        Stage::Trying => Ok(()),
+    };
+    settle(&places, &mut state, &switch, outcome);
+    tidy(&places, &state, &handover);
+    Ok(start(listener, None, places.data_file()))
+}
+
+/// Makes the last copy of the data and becomes the new version. Comes back only with why not.
+fn go_over(
+    places: &Places,
+    state: &mut State,
+    switch: &Switch,
+    config: &Config,
+    handover: &Handover,
+    listener: Option<&OwnedFd>,
+    lock: File,
+) -> String {
+    let gone = || -> io::Result<io::Error> {
+        let binary = binary_of(places, &switch.to, config).map_err(io::Error::other)?;
+        refresh(&places.data_file(), &places.copy())?;
+        sync(places.folder())?;
+        state.switch = Some(Switch { stage: Stage::Trying, ..switch.clone() });
+        places.write(state)?;
+        let installed = Some(handover.installed()?);
+        let next = Handover { version: Some(switch.to.clone()), installed, role: Role::Tried, ..Handover::default() };
+        tracing::info!(from = switch.from, to = switch.to, "becoming the new version");
+        drop(lock);
+        set_alarm(config.update.ready_within + LAST_RESORT);
+        Ok(next.become_it(&binary, listener))
+    };
+    let why = gone().unwrap_or_else(|error| error);
+    set_alarm(Duration::ZERO);
+    why.to_string()
+}
+
+/// Notes how a switch has ended.
+fn settle(places: &Places, state: &mut State, switch: &Switch, outcome: Result<(), String>) {
+    let at = SystemClock::new().now();
+    let Switch { id, from, to, .. } = switch.clone();
+    let result = if outcome.is_ok() { UpdateResult::Updated } else { UpdateResult::Undone };
+    if result == UpdateResult::Updated {
+        state.current = Some(to.clone());
+    } else if let Ok(copy) = OpenOptions::new().write(true).open(places.copy()) {
+        // Makes room for the state on a full disk. That the file is there says that the data file is the old one.
+        let _ = copy.set_len(0);
+    }
+    state.switch = None;
+    state.last = Some(UpdateOutcome { id, from, to, result, reason: outcome.err(), at });
+    state.unnoted = true;
+    if let Err(error) = places.write(state) {
+        // The next start comes to the same end.
+        return tracing::error!(%error, "the end of an update cannot be noted");
+    }
+    for rest in [places.copy(), places.before()] {
+        let _ = fs::remove_file(rest);
+    }
+}
+
+/// Removes what no version needs any more.
+fn tidy(places: &Places, state: &State, handover: &Handover) {
+    let needed = |name: &str| {
+        name == handover.running()
+            || state.current.as_deref() == Some(name)
+            || state.switch.as_ref().is_some_and(|switch| switch.to == name || switch.from == name)
+    };
+    for entry in fs::read_dir(places.versions()).into_iter().flatten().flatten() {
+        if !entry.file_name().to_str().is_some_and(needed) {
+            let _ = bundle::remove(&entry.path());
+        }
+    }
+    for entry in fs::read_dir(places.folder()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !matches!(name.to_str(), Some("versions" | "state.json")) && state.switch.is_none() {
+            let path = entry.path();
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        }
+    }
+}
+
+/// A new version until it is ready. It then puts its data in place; otherwise the old one is put back in its own.
+pub struct Tried(Arc<Trial>);
+
+struct Trial {
+    places: Places,
+    installed: io::Result<PathBuf>,
+    listener: Option<OwnedFd>,
+    /// `None` once it is decided.
+    open: Mutex<Option<State>>,
+    decided: Condvar,
+}
+
+impl Tried {
+    fn new(places: Places, state: State, handover: &Handover, listener: Option<OwnedFd>, within: Duration) -> Self {
+        let (open, decided) = (Mutex::new(Some(state)), Condvar::new());
+        let trial = Arc::new(Trial { places, installed: handover.installed(), listener, open, decided });
+        let watched = trial.clone();
+        // A thread of its own, as what hangs may be anything. Without it there is still the alarm.
+        let started = std::thread::Builder::new().name("zero-trial".into()).spawn(move || {
+            let open = watched.open.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = watched.decided.wait_timeout_while(open, within, |open| open.is_some());
+            let (open, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            if open.is_some() {
+                drop(open);
+                watched.give_up(&format!("it was not ready within {} s", within.as_secs()));
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "nothing watches the start of the new version but the alarm");
+        }
+        Self(trial)
+    }
+
+    /// The data that this version has opened takes the place of the old one. Nothing has been acknowledged before.
+    ///
+    /// # Errors
+    /// Why it did not; the old data is still in place.
+    pub fn confirm(&self) -> Result<(), StartError> {
+        let trial = &*self.0;
+        let mut open = trial.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = open.as_mut() else { return Err(failed("it is too late")) };
+        let Some(switch) = state.switch.clone() else { return Err(failed("there is nothing to update")) };
+        let places = &trial.places;
+        put_in_place(places).map_err(|error| failed(format_args!("the new data cannot take its place: {error}")))?;
+        settle(places, state, &switch, Ok(()));
+        *open = None;
+        set_alarm(Duration::ZERO);
+        trial.decided.notify_all();
+        tracing::info!(from = switch.from, to = switch.to, "updated");
+        Ok(())
+    }
+
+    /// Puts the old version back. Comes back only where that fails.
+    pub fn give_up(&self, reason: &str) {
+        self.0.give_up(reason);
+    }
+}
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.give_up("it broke down at its start");
+        }
+    }
+}
+
+impl Trial {
+    fn give_up(&self, reason: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(state) = open.as_mut() else { return };
+        tracing::error!(reason, "the new version gives up: the old one goes on");
+        if let Some(switch) = &mut state.switch {
+            switch.reason = Some(reason.into());
+        }
+        // Without it, the old one only cannot say why.
+        let _ = self.places.write(state);
+        set_alarm(Duration::ZERO);
+        let Ok(installed) = &self.installed else { return };
+        let again = Handover { installed: Some(installed.clone()), ..Handover::default() };
+        let error = again.become_it(installed, self.listener.as_ref());
+        tracing::error!(%error, "the old version cannot be run: start it");
+    }
+}
+
+/// The one step after which the new version is the one that serves: the renaming.
+fn put_in_place(places: &Places) -> io::Result<()> {
+    match fs::remove_file(places.before()) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::hard_link(places.data_file(), places.before())?;
+    sync(places.folder())?;
+    fs::rename(places.copy(), places.data_file())?;
+    sync(places.folder())?;
+    sync(places.data_dir())
+}
+
+/// Makes `copy` the same as `of`, and writes only where they differ.
+pub fn refresh(of: &Path, copy: &Path) -> io::Result<()> {
+    let source = File::open(of)?;
+    let target = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(copy)?;
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let (mut new, mut old) = (vec![0; PIECE], vec![0; PIECE]);
+    let mut offset = 0;
+    while offset < length {
+        let piece = PIECE.min(usize::try_from(length - offset).unwrap_or(PIECE));
+        let (new, old) = (&mut new[..piece], &mut old[..piece]);
+        source.read_exact_at(new, offset)?;
+        target.read_exact_at(old, offset)?;
+        if new != old {
+            target.write_all_at(new, offset)?;
+        }
+        offset += piece as u64;
+    }
+    target.sync_all()
+}
+
+/// Ends this process after that time, whatever it has become by then; zero for never. The last resort: whoever starts it
+/// again finds that the switch was cut short.
+fn set_alarm(after: Duration) {
+    // SAFETY: it only sets a timer of the process.
+    unsafe { libc::alarm(u32::try_from(after.as_secs()).unwrap_or(u32::MAX)) };
+}
