@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags, Loaded};
+use crate::config::{Config, Flags, Loaded, Mistakes};
 
 mod audit;
 mod backup;
@@ -92,12 +92,17 @@ struct Settings {
 }
 
 impl Settings {
+    /// Reads the settings. Whoever works on the data is the version that keeps it, so that a newer one goes on here.
+    fn read(&self, flags: Flags) -> Result<Loaded, Mistakes> {
+        let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
+        // Before there are mistakes: a newer version can know more settings.
+        crate::app::update::hand_over(&Config::glance(self.config.as_deref(), environment.clone(), flags.clone()));
+        Config::load(self.config.as_deref(), environment, flags)
+    }
+
     /// Reads the settings, or tells what is wrong with them.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
-        // Whoever works on the data is the version that keeps it.
-        crate::app::update::hand_over(&Config::glance(self.config.as_deref(), environment.clone(), flags.clone()));
-        Config::load(self.config.as_deref(), environment, flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
+        self.read(flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
     }
 }
 

@@ -3,8 +3,11 @@
 //! A "new version" is the binary under test behind a script, which says another version and may go wrong on purpose.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -14,7 +17,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::{Server, binary, zero};
+use crate::pki::Pki;
+use crate::server::{Server, binary, client, zero};
 
 struct Signer(Ed25519KeyPair);
 
@@ -91,15 +95,16 @@ fn data(server: &Server) -> PathBuf {
 }
 
 /// Runs `zero update` on a bundle.
-fn update(data: &Path, signer: &Signer, bundle: &[u8]) -> Output {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("zero.update");
-    fs::write(&file, bundle).unwrap();
-    zero(&["update", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()])
-        .envs(signer.settings())
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
+async fn update(server: &Server, signer: &Signer, bundle: Vec<u8>) -> Output {
+    let (data, settings) = (data(server), signer.settings());
+    let run = move || {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("zero.update");
+        fs::write(&file, bundle).unwrap();
+        let mut update = zero(&["update", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()]);
+        update.envs(settings).stdin(Stdio::null()).output().unwrap()
+    };
+    tokio::task::spawn_blocking(run).await.unwrap()
 }
 
 async fn progress(server: &Server, token: &str) -> Value {
@@ -118,7 +123,7 @@ async fn a_good_update_serves_in_place_of_the_old_version_with_everything_there_
     let token = server.token().await;
     let (device, _) = server.enroll(&token, "before").await;
     let began = Instant::now();
-    let updated = update(&data(&server), &signer, &signer.bundle("0.2.0", &script("0.2.0", ":")));
+    let updated = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", ":"))).await;
     let took = began.elapsed();
     assert!(updated.status.success(), "{}\n{}", said(&updated), server.log());
     assert!(said(&updated).contains("updated from 0.1.0 to 0.2.0"), "{}", said(&updated));
@@ -132,4 +137,377 @@ async fn a_good_update_serves_in_place_of_the_old_version_with_everything_there_
     assert_eq!(finished[0]["details"], json!({"from": "0.1.0", "version": "0.2.0"}));
     assert_eq!(log(&server, &token, "system.update.started").await.len(), 1);
     eprintln!("updated in {took:?}");
+}
+
+/// Whoever asks again and again meets a pause, not an error; the pause is what the figure is of.
+#[tokio::test]
+async fn nobody_is_refused_while_the_new_version_takes_over_and_the_pause_is_short() {
+    let signer = Signer::new();
+    let server = Server::start_with(&signer.settings()).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = {
+        let (url, ca, stop) = (format!("{}/api/v1/health", server.base), data(&server).join("tls/ca.pem"), stop.clone());
+        tokio::spawn(async move {
+            let (mut longest, mut answers) = (Duration::ZERO, 0);
+            while !stop.load(Ordering::Relaxed) {
+                // A connection each, so that none of an old process is in the way.
+                let asked = Instant::now();
+                client(&ca).get(&url).send().await.expect("an answer").error_for_status().unwrap();
+                longest = longest.max(asked.elapsed());
+                answers += 1;
+            }
+            (longest, answers)
+        })
+    };
+    let updated = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", ":"))).await;
+    assert!(updated.status.success(), "{}\n{}", said(&updated), server.log());
+    stop.store(true, Ordering::Relaxed);
+    let (longest, answers) = asking.await.unwrap();
+    eprintln!("the longest of {answers} answers took {longest:?}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+}
+
+#[tokio::test]
+async fn what_is_not_a_good_update_is_refused_with_the_reason_and_nothing_is_touched() {
+    let (signer, other) = (Signer::new(), Signer::new());
+    let server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let script = script("0.2.0", ":");
+    let binary = script.as_bytes();
+    let good = signer.bundle("0.2.0", &script);
+    let signed = |manifest: &str, binary: &[u8]| {
+        pack(&[("manifest.json", manifest.as_bytes()), ("manifest.sig", &signer.sign(manifest)), ("zero", binary)])
+    };
+    let ours = manifest("0.2.0", binary);
+    let changed = manifest("0.2.0", b"another binary");
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (pack(&[("manifest.json", ours.as_bytes()), ("zero", binary)]), "not signed"),
+        (pack(&[("manifest.json", ours.as_bytes()), ("manifest.sig", b""), ("zero", binary)]), "not signed"),
+        (other.bundle("0.2.0", &script), "not signed by whom this appliance trusts"),
+        (
+            pack(&[("manifest.json", changed.as_bytes()), ("manifest.sig", &signer.sign(&ours)), ("zero", binary)]),
+            "not signed by whom",
+        ),
+        (signed(&ours.replace(&target(), "riscv64-linux"), binary), "is for riscv64-linux, and this machine is"),
+        (signed(&manifest("0.0.9", binary), binary), "older than 0.1.0"),
+        (signed(&manifest("0.1.0", binary), binary), "runs already"),
+        (signed(&ours.replace("\"schema\":3", "\"schema\":1"), binary), "older than 0.1.0"),
+        (signed(&ours.replace("\"format\":1", "\"format\":2"), binary), "does not know"),
+        (signed(&manifest("../../etc", binary), binary), "its version \"../../etc\" is none"),
+        (signed(&ours, &script.replace("zero", "evil").into_bytes()), "not the one that was signed"),
+        (signed(&ours, &binary[1..]), "bytes instead of"),
+        (signed(&manifest("0.3.0", binary), binary), "says that it is version 0.2.0"),
+        (good[..good.len() - 1500].to_vec(), "cut short"),
+        (good[..300].to_vec(), "no update of zero"),
+        (b"MZ, something else entirely".repeat(100), "no update of zero"),
+        (Vec::new(), "no update of zero"),
+    ];
+    let count = cases.len();
+    let file = fs::read(data(&server).join("zero.redb")).unwrap();
+    for (bundle, why) in cases {
+        let refused = update(&server, &signer, bundle).await;
+        assert_eq!(refused.status.code(), Some(1), "{why}: {}", said(&refused));
+        assert!(said(&refused).contains(why) && said(&refused).contains("Nothing was changed"), "{}", said(&refused));
+    }
+    let versions = fs::read_dir(data(&server).join("update/versions")).unwrap().count();
+    assert_eq!(versions, 0, "what was refused is still there");
+    assert!(!data(&server).join("backups").exists(), "a refused update has begun");
+    assert_ne!(fs::read(data(&server).join("zero.redb")).unwrap(), file, "the audit log has no refusal");
+    let log = log(&server, &token, "system.update.refused").await;
+    assert_eq!(log.len(), count.min(20));
+    assert!(log.iter().all(|entry| entry["result"] == "failure"));
+    assert_eq!(progress(&server, &token).await["version"], "0.1.0");
+}
+
+#[tokio::test]
+async fn an_appliance_without_a_key_takes_no_update_and_says_what_to_do() {
+    let signer = Signer::new();
+    let server = Server::start().await;
+    let token = server.token().await;
+    assert_eq!(progress(&server, &token).await["key"], false);
+    let refused = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", ":"))).await;
+    assert!(said(&refused).contains("update.public_key"), "{}", said(&refused));
+}
+
+#[tokio::test]
+async fn a_new_version_that_does_not_start_is_undone_and_the_old_one_says_why() {
+    let signer = Signer::new();
+    let mut settings = signer.settings();
+    settings[1].1 = "2";
+    let server = Server::start_with(&settings).await;
+    let token = server.token().await;
+    let (device, _) = server.enroll(&token, "before").await;
+    let process = server.process.id();
+    let copy = data(&server).join("update/zero.redb");
+    let cases = [
+        // In the rehearsal, while the old one serves.
+        ("echo 'zero: cannot migrate: disk of lies' >&2; exit 1".to_owned(), "cannot migrate: disk of lies"),
+        ("kill -SEGV $$".into(), "does not start on a copy"),
+        ("/bin/sleep 600".into(), "within 2 s"),
+        // When it takes over: it undoes that itself.
+        (when_tried(&format!("echo damaged > {}", copy.display())), "it does not start"),
+    ];
+    for (serving, why) in cases {
+        let undone = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", &serving))).await;
+        assert_eq!(undone.status.code(), Some(1), "{}", said(&undone));
+        assert!(said(&undone).contains(why), "{why:?} is not in {}\n{}", said(&undone), server.log());
+        assert!(said(&undone).contains("Version 0.1.0 serves"), "{}", said(&undone));
+        let now = progress(&server, &token).await;
+        assert_eq!((&now["version"], &now["last"]["result"]), (&json!("0.1.0"), &json!("undone")), "{now}");
+        assert!(now["last"]["reason"].as_str().unwrap().contains(why), "{now}");
+        server.get(&format!("/devices/{device}"), &token).await.expect(200);
+        let log = log(&server, &token, "system.update.undone").await;
+        assert_eq!(log[0]["details"]["version"], "0.2.0");
+        assert!(log[0]["details"]["reason"].as_str().unwrap().contains(why), "{}", log[0]);
+        assert!(!copy.exists() && fs::read_dir(data(&server).join("update/versions")).unwrap().count() == 0);
+    }
+    assert_eq!(server.process.id(), process, "it was started anew");
+    // And a good one is taken afterwards.
+    let updated = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", ":"))).await;
+    assert!(updated.status.success(), "{}", said(&updated));
+}
+
+/// It waits for a file that does not come until the old version reads it.
+#[tokio::test]
+async fn a_new_version_that_hangs_when_it_takes_over_makes_way_for_the_old_one_in_the_same_process() {
+    let signer = Signer::new();
+    let folder = TempDir::new().unwrap();
+    let (read, whole) = (folder.path().join("authorities.pem"), folder.path().join("whole.pem"));
+    fs::write(&read, Pki::new().root_pem).unwrap();
+    fs::copy(&read, &whole).unwrap();
+    let mut settings = signer.settings();
+    settings[1].1 = "2";
+    settings.push(("ZERO_WEBHOOKS_CA_FILE", read.to_str().unwrap().to_owned().leak()));
+    let server = Server::start_with(&settings).await;
+    let token = server.token().await;
+    let (device, _) = server.enroll(&token, "before").await;
+    let (read, whole) = (read.display(), whole.display());
+    let hang = format!(
+        "export PATH=/usr/bin:/bin; rm {read}; mkfifo {read}; \
+         (sleep 4; cat {whole} > {read}; rm {read}; cp {whole} {read}) & "
+    );
+    let undone = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", &when_tried(&hang)))).await;
+    assert_eq!(undone.status.code(), Some(1), "{}", said(&undone));
+    assert!(said(&undone).contains("was not ready within 2 s"), "{}\n{}", said(&undone), server.log());
+    assert_eq!(progress(&server, &token).await["version"], "0.1.0");
+    server.get(&format!("/devices/{device}"), &token).await.expect(200);
+}
+
+/// One that cannot even undo itself is ended by the system.
+#[tokio::test]
+async fn a_new_version_that_is_stuck_before_it_runs_is_ended_and_the_next_start_is_the_old_one() {
+    let signer = Signer::new();
+    let mut settings = signer.settings();
+    settings[1].1 = "2";
+    let server = Server::start_with(&settings).await;
+    let token = server.token().await;
+    let hanging = script("0.2.0", &when_tried("exec /bin/sleep 600"));
+    let bundle = signer.bundle("0.2.0", &hanging);
+    let began = Instant::now();
+    let updating = {
+        let (data, settings) = (data(&server), signer.settings());
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("zero.update");
+        fs::write(&file, bundle).unwrap();
+        let mut command = zero(&["update", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()]);
+        let child = command.envs(settings).stdin(Stdio::null()).spawn().unwrap();
+        (folder, child)
+    };
+    let mut server = server;
+    let ended = server.process.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(14), "the alarm");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    // As whoever supervises it does.
+    let server = server.crash_and_restart().await;
+    let now = progress(&server, &token).await;
+    assert_eq!((&now["version"], &now["last"]["result"]), (&json!("0.1.0"), &json!("undone")), "{now}");
+    let (_folder, child) = updating;
+    let told = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap();
+    assert!(said(&told).contains("had not become ready within 2 s"), "{}", said(&told));
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_the_old_or_the_new_version_serves_with_all_that_was_acknowledged() {
+    const KILLS: u64 = 12;
+    let signer = Signer::new();
+    let mut server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let mut acknowledged: Vec<String> = Vec::new();
+    let (mut version, mut updated) = ("0.1.0".to_owned(), 0);
+    for kill in 0..KILLS {
+        let next = format!("0.2.{kill}");
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("zero.update");
+        fs::write(&file, signer.bundle(&next, &script(&next, ":"))).unwrap();
+        let data = data(&server);
+        let mut command = zero(&["update", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()]);
+        let mut updating = command.envs(signer.settings()).stdin(Stdio::null()).spawn().unwrap();
+        // Enrols as fast as it can, up to the kill.
+        let before = acknowledged.len();
+        let end = Instant::now() + Duration::from_millis(100 + kill * 160);
+        while Instant::now() < end {
+            let name = format!("device-{kill}-{}", acknowledged.len());
+            let body = json!({"device_name": name, "platform": "linux", "agent_version": "1"});
+            let request = server.request(reqwest::Method::POST, "/devices/enroll").bearer_auth(&token).json(&body);
+            // A connection that the old version has closed acknowledges nothing.
+            let sent = tokio::time::timeout(end.saturating_duration_since(Instant::now()), request.send()).await;
+            if let Ok(Ok(answer)) = sent
+                && answer.status() == 201
+                && let Ok(device) = answer.json::<Value>().await
+            {
+                acknowledged.push(device["id"].as_str().unwrap().into());
+            }
+        }
+        server.process.kill().unwrap();
+        updating.kill().unwrap();
+        updating.wait().unwrap();
+        server = server.crash_and_restart().await;
+        let now = progress(&server, &token).await;
+        let serves = now["version"].as_str().unwrap().to_owned();
+        assert!(serves == version || serves == next, "{serves} after {version} and {next}: {now}");
+        updated += u64::from(serves == next);
+        version = serves;
+        let there = server.get("/devices?page_size=1", &token).await.expect(200)["total"].as_u64().unwrap();
+        assert!(there >= acknowledged.len() as u64, "{there} of {}", acknowledged.len());
+        for id in &acknowledged[before..] {
+            server.get(&format!("/devices/{id}"), &token).await.expect(200);
+        }
+        let proof = server.get("/audit-logs/verify", &token).await.expect(200);
+        assert_eq!(proof["valid"], true, "{proof}");
+    }
+    eprintln!("{updated} of {KILLS} updates were finished; {} devices were acknowledged", acknowledged.len());
+    assert!(acknowledged.len() > 20 && updated > 0 && updated < KILLS, "{updated}, {}", acknowledged.len());
+}
+
+/// The moments between two steps on disk, made by hand.
+#[tokio::test]
+async fn after_a_power_cut_between_any_two_steps_one_version_serves_with_the_data() {
+    let signer = Signer::new();
+    let mut server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let updated = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", ":"))).await;
+    assert!(updated.status.success(), "{}", said(&updated));
+    let (device, _) = server.enroll(&token, "before").await;
+    let folder = data(&server).join("update");
+    let switch = |stage: &str| {
+        json!({"switch": {"id": "1", "from": "0.1.0", "to": "0.2.0", "stage": stage}}).to_string()
+    };
+    let good = |folder: &std::path::Path| fs::read(folder.parent().unwrap().join("zero.redb")).unwrap();
+    type Leave = fn(&std::path::Path, Vec<u8>);
+    let cases: [(&str, Leave, &str, &str); 5] = [
+        ("staged", |_, _| (), "0.2.0", "updated"),
+        ("staged", |folder, data| fs::write(folder.join("zero.redb"), &data[..data.len() / 3]).unwrap(), "0.2.0", "updated"),
+        ("trying", |folder, data| fs::write(folder.join("zero.redb"), data).unwrap(), "0.1.0", "undone"),
+        ("trying", |folder, _| fs::write(folder.join("zero.redb"), "half of it").unwrap(), "0.1.0", "undone"),
+        // The data file is that of the new version already.
+        ("trying", |folder, data| fs::write(folder.join("before.redb"), data).unwrap(), "0.2.0", "updated"),
+    ];
+    for (stage, leave, version, result) in cases {
+        let bundle = folder.join("versions/0.2.0");
+        server.process.kill().unwrap();
+        server.process.wait().unwrap();
+        if !bundle.exists() {
+            // Undone before: as it was unpacked.
+            fs::create_dir_all(&bundle).unwrap();
+            let script = script("0.2.0", ":");
+            let manifest = manifest("0.2.0", script.as_bytes());
+            fs::write(bundle.join("manifest.sig"), signer.sign(&manifest)).unwrap();
+            fs::write(bundle.join("manifest.json"), manifest).unwrap();
+            fs::write(bundle.join("zero"), script).unwrap();
+            fs::set_permissions(bundle.join("zero"), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        leave(&folder, good(&folder));
+        fs::write(folder.join("state.json"), switch(stage)).unwrap();
+        fs::write(folder.join("state.json.new"), "{\"cut sh").unwrap();
+        server = server.crash_and_restart().await;
+        let now = progress(&server, &token).await;
+        assert_eq!((&now["version"], &now["last"]["result"]), (&json!(version), &json!(result)), "{stage}: {now}");
+        server.get(&format!("/devices/{device}"), &token).await.expect(200);
+        assert!(!folder.join("zero.redb").exists() && !folder.join("before.redb").exists(), "{stage}");
+    }
+}
+
+#[tokio::test]
+async fn an_update_is_uploaded_by_whoever_administers_the_system() {
+    let signer = Signer::new();
+    let server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let post = |bundle: Vec<u8>, media_type: &str| {
+        let request = server.request(reqwest::Method::POST, "/system/update").bearer_auth(&token);
+        server.send(request.header("content-type", media_type).body(bundle))
+    };
+    let bundle = signer.bundle("0.2.0", &script("0.2.0", ":"));
+    post(bundle.clone(), "text/plain").await.expect(415);
+    let refused = post(Signer::new().bundle("0.2.0", &script("0.2.0", ":")), "application/octet-stream").await;
+    assert!(refused.expect(409)["details"].as_str().unwrap().contains("not signed by whom"));
+    let head = format!(
+        "POST /api/v1/system/update HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/octet-stream\r\ncontent-length: 999999999999\r\n\r\n"
+    );
+    assert!(server.raw(&head).starts_with("HTTP/1.1 413"));
+
+    let begun = post(bundle, "application/octet-stream").await.expect(200);
+    assert_eq!(begun["to"], "0.2.0");
+    let now = loop {
+        let now = progress(&server, &token).await;
+        if now["last"]["id"] == begun["id"] {
+            break now;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((&now["version"], &now["last"]["result"]), (&json!("0.2.0"), &json!("updated")), "{now}");
+    let started = log(&server, &token, "system.update.started").await;
+    assert_eq!(started[0]["actor"]["type"], "user", "{}", started[0]);
+    let left = fs::read_dir(data(&server).join("update")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.filter(|name| name != "versions" && name != "state.json").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_disk_without_room_for_the_update_refuses_it_and_serves_on() {
+    let signer = Signer::new();
+    let server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let large = format!("{}#{}", script("0.2.0", ":"), "x".repeat(20 << 20));
+    // From here on a file cannot grow past this, as on a full disk.
+    let limit = rustix::process::Rlimit { current: Some(16 << 20), maximum: None };
+    let process = rustix::process::Pid::from_child(&server.process);
+    rustix::process::prlimit(Some(process), rustix::process::Resource::Fsize, limit).unwrap();
+    let refused = update(&server, &signer, signer.bundle("0.2.0", &large)).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("File too large"), "{}", said(&refused));
+    server.enroll(&token, "after").await;
+    assert_eq!(progress(&server, &token).await["version"], "0.1.0");
+}
+
+/// Commands are of the version that keeps the data, whichever is installed.
+#[tokio::test]
+async fn the_installed_binary_goes_on_as_the_version_that_serves_and_only_when_that_is_signed() {
+    let signer = Signer::new();
+    let server = Server::start_with(&signer.settings()).await;
+    let token = server.token().await;
+    let marked = server.folder.path().join("marked");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = version ] && echo zero 0.2.0 && exit\necho \"$1\" >> {}\nexec {} \"$@\"\n",
+        marked.display(),
+        binary().display()
+    );
+    let updated = update(&server, &signer, signer.bundle("0.2.0", &script)).await;
+    assert!(updated.status.success(), "{}", said(&updated));
+    fs::remove_file(&marked).unwrap();
+    let doctor = || {
+        let data = data(&server);
+        let mut doctor = zero(&["doctor", "--data-dir", data.to_str().unwrap()]);
+        doctor.envs(signer.settings()).stdin(Stdio::null()).output().unwrap()
+    };
+    doctor();
+    assert_eq!(fs::read_to_string(&marked).unwrap(), "doctor\n");
+    fs::remove_file(&marked).unwrap();
+    // Whoever can write there cannot have it run.
+    let file = data(&server).join("update/versions/0.2.0/zero");
+    fs::write(&file, script.replace("exec", "true; exec")).unwrap();
+    assert!(said(&doctor()).contains("is not the one that was signed") || said(&doctor()).contains("longer"));
+    assert!(!marked.exists());
+    let server = server.crash_and_restart().await;
+    assert_eq!(progress(&server, &token).await["version"], "0.1.0");
 }

@@ -78,6 +78,10 @@ impl Updater {
         services.updates.set_under_way(under_way.clone());
         let _ = answer.send(Ok(under_way.clone()));
         let prepared = async {
+            // A backup is named by its second.
+            if services.last_backup().ok().flatten() == Some(services.now()) {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
             services.back_up(stamp).await.map_err(|error| format!("there is no backup to go back to: {error}"))?;
             under_way.step = UpdateStep::Rehearsing;
             services.updates.set_under_way(under_way.clone());

@@ -97,7 +97,7 @@ pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, Sta
     let lock = take(places.data_dir())?;
     let mut state = places.read().map_err(failed)?;
     let Some(switch) = state.switch.clone() else {
-        tidy(&places, &state, &handover);
+        tidy(&places, &state, handover.running());
         return Ok(start(listener, None, places.data_file()));
     };
     if switch.stage == Stage::Trying && handover.role == Role::Tried && handover.running() == switch.to {
@@ -118,7 +118,7 @@ pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, Sta
         Stage::Trying => Ok(()),
     };
     settle(&places, &mut state, &switch, outcome);
-    tidy(&places, &state, &handover);
+    tidy(&places, &state, handover.running());
     Ok(start(listener, None, places.data_file()))
 }
 
@@ -174,9 +174,9 @@ fn settle(places: &Places, state: &mut State, switch: &Switch, outcome: Result<(
 }
 
 /// Removes what no version needs any more.
-fn tidy(places: &Places, state: &State, handover: &Handover) {
+fn tidy(places: &Places, state: &State, running: &str) {
     let needed = |name: &str| {
-        name == handover.running()
+        name == running
             || state.current.as_deref() == Some(name)
             || state.switch.as_ref().is_some_and(|switch| switch.to == name || switch.from == name)
     };
@@ -239,6 +239,7 @@ impl Tried {
         let places = &trial.places;
         put_in_place(places).map_err(|error| failed(format_args!("the new data cannot take its place: {error}")))?;
         settle(places, state, &switch, Ok(()));
+        tidy(places, state, &switch.to);
         *open = None;
         set_alarm(Duration::ZERO);
         trial.decided.notify_all();
