@@ -274,7 +274,8 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, update, smtp, webhooks, log } = self;
+        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, update, smtp, webhooks, log } =
+            self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,7 +146,8 @@ async fn nobody_is_refused_while_the_new_version_takes_over_and_the_pause_is_sho
     let server = Server::start_with(&signer.settings()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let asking = {
-        let (url, ca, stop) = (format!("{}/api/v1/health", server.base), data(&server).join("tls/ca.pem"), stop.clone());
+        let (url, ca, stop) =
+            (format!("{}/api/v1/health", server.base), data(&server).join("tls/ca.pem"), stop.clone());
         tokio::spawn(async move {
             let (mut longest, mut answers) = (Duration::ZERO, 0);
             while !stop.load(Ordering::Relaxed) {
@@ -326,57 +327,117 @@ async fn a_new_version_that_is_stuck_before_it_runs_is_ended_and_the_next_start_
     assert!(said(&told).contains("had not become ready within 2 s"), "{}", said(&told));
 }
 
+/// How far the update to `version` has come, by what lies in the data directory: a moment to kill at.
+type Moment = fn(&Path, &str) -> bool;
+
+const MOMENTS: &[(&str, Moment)] = &[
+    ("received", |data, _| has(&data.join("update"), ".upload")),
+    ("unpacked", |data, version| data.join("update/versions").join(version).exists()),
+    ("backed up", |data, _| has(&data.join("backups"), ".partial")),
+    ("copied", |data, _| data.join("update/rehearsal/zero.redb").exists()),
+    ("rehearsed", |data, _| data.join("update/rehearsal/control.sock").exists()),
+    ("copied again", |data, _| data.join("update/zero.redb").exists()),
+    ("staged", |data, _| state(data).contains("\"staged\"")),
+    ("tried", |data, _| state(data).contains("\"trying\"")),
+    ("in place", |data, _| data.join("update/before.redb").exists()),
+    ("updated", |data, version| state(data).contains(&format!("\"current\":\"{version}\""))),
+];
+
+fn has(folder: &Path, end: &str) -> bool {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name.to_string_lossy().ends_with(end))
+}
+
+fn state(data: &Path) -> String {
+    fs::read_to_string(data.join("update/state.json")).unwrap_or_default()
+}
+
+/// Kills the process at the moment, or when that was missed: it can be short. Tells whether it was met.
+fn kill_at(process: u32, data: &Path, version: &str, moment: Moment) -> bool {
+    let updated = MOMENTS[MOMENTS.len() - 1].1;
+    let mut missed = None;
+    let met = loop {
+        if moment(data, version) {
+            break true;
+        }
+        if missed.is_none() && updated(data, version) {
+            missed = Some(Instant::now());
+        }
+        if missed.is_some_and(|missed| missed.elapsed() > Duration::from_millis(100)) {
+            break false;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    };
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    met
+}
+
 #[tokio::test]
-async fn killed_at_any_moment_the_old_or_the_new_version_serves_with_all_that_was_acknowledged() {
-    const KILLS: u64 = 12;
+async fn killed_at_any_step_the_old_or_the_new_version_serves_with_all_that_was_acknowledged() {
     let signer = Signer::new();
     let mut server = Server::start_with(&signer.settings()).await;
     let token = server.token().await;
-    let mut acknowledged: Vec<String> = Vec::new();
-    let (mut version, mut updated) = ("0.1.0".to_owned(), 0);
-    for kill in 0..KILLS {
-        let next = format!("0.2.{kill}");
+    let (mut version, mut acknowledged, mut met, mut updated) = ("0.1.0".to_owned(), 0, Vec::new(), Vec::new());
+    for (step, (name, moment)) in MOMENTS.iter().enumerate() {
+        let next = format!("0.2.{step}");
         let folder = TempDir::new().unwrap();
         let file = folder.path().join("zero.update");
         fs::write(&file, signer.bundle(&next, &script(&next, ":"))).unwrap();
-        let data = data(&server);
+        let (process, data, to) = (server.process.id(), data(&server), next.clone());
         let mut command = zero(&["update", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()]);
         let mut updating = command.envs(signer.settings()).stdin(Stdio::null()).spawn().unwrap();
-        // Enrols as fast as it can, up to the kill.
-        let before = acknowledged.len();
-        let end = Instant::now() + Duration::from_millis(100 + kill * 160);
-        while Instant::now() < end {
-            let name = format!("device-{kill}-{}", acknowledged.len());
-            let body = json!({"device_name": name, "platform": "linux", "agent_version": "1"});
+        let killing = std::thread::spawn(move || kill_at(process, &data, &to, *moment));
+        // Enrols as fast as it can, up to the kill and into it.
+        let mut enrolled: Vec<String> = Vec::new();
+        while !killing.is_finished() {
+            let body = json!({"device_name": "one of many", "platform": "linux", "agent_version": "1"});
             let request = server.request(reqwest::Method::POST, "/devices/enroll").bearer_auth(&token).json(&body);
-            // A connection that the old version has closed acknowledges nothing.
-            let sent = tokio::time::timeout(end.saturating_duration_since(Instant::now()), request.send()).await;
-            if let Ok(Ok(answer)) = sent
+            // A connection that the old version has closed acknowledges nothing; what waits ends with the kill.
+            if let Ok(answer) = request.send().await
                 && answer.status() == 201
                 && let Ok(device) = answer.json::<Value>().await
             {
-                acknowledged.push(device["id"].as_str().unwrap().into());
+                enrolled.push(device["id"].as_str().unwrap().into());
             }
         }
-        server.process.kill().unwrap();
+        if killing.join().unwrap() {
+            met.push(*name);
+        }
         updating.kill().unwrap();
         updating.wait().unwrap();
         server = server.crash_and_restart().await;
         let now = progress(&server, &token).await;
         let serves = now["version"].as_str().unwrap().to_owned();
-        assert!(serves == version || serves == next, "{serves} after {version} and {next}: {now}");
-        updated += u64::from(serves == next);
-        version = serves;
-        let there = server.get("/devices?page_size=1", &token).await.expect(200)["total"].as_u64().unwrap();
-        assert!(there >= acknowledged.len() as u64, "{there} of {}", acknowledged.len());
-        for id in &acknowledged[before..] {
-            server.get(&format!("/devices/{id}"), &token).await.expect(200);
+        assert!(serves == version || serves == next, "{name}: {serves} after {version} and {next}: {now}");
+        if serves == next {
+            updated.push(*name);
         }
+        version = serves;
+        acknowledged += enrolled.len() as u64;
+        for id in &enrolled {
+            let found = server.get(&format!("/devices/{id}"), &token).await;
+            assert_eq!(found.status, 200, "{name}: a device that was acknowledged is lost");
+        }
+        let there = server.get("/devices?page_size=1", &token).await.expect(200)["total"].as_u64().unwrap();
+        assert!(there >= acknowledged, "{name}: {there} of {acknowledged}");
         let proof = server.get("/audit-logs/verify", &token).await.expect(200);
-        assert_eq!(proof["valid"], true, "{proof}");
+        assert_eq!(proof["valid"], true, "{name}: {proof}");
+        let left = left_behind(&server);
+        assert!(left.is_empty(), "{name}: {left:?}");
     }
-    eprintln!("{updated} of {KILLS} updates were finished; {} devices were acknowledged", acknowledged.len());
-    assert!(acknowledged.len() > 20 && updated > 0 && updated < KILLS, "{updated}, {}", acknowledged.len());
+    eprintln!("killed when {met:?}; the new version served after {updated:?}; {acknowledged} devices acknowledged");
+    for name in ["unpacked", "copied", "staged"] {
+        assert!(met.contains(&name), "no kill when {name}: {met:?}");
+    }
+    assert!(!updated.contains(&"received") && updated.contains(&"updated"), "{updated:?}");
+}
+
+/// What lies in the folder of updates beside what belongs there.
+fn left_behind(server: &Server) -> Vec<String> {
+    let files = fs::read_dir(data(server).join("update")).unwrap();
+    let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name != "versions" && name != "state.json").collect()
 }
 
 /// The moments between two steps on disk, made by hand.
@@ -389,14 +450,18 @@ async fn after_a_power_cut_between_any_two_steps_one_version_serves_with_the_dat
     assert!(updated.status.success(), "{}", said(&updated));
     let (device, _) = server.enroll(&token, "before").await;
     let folder = data(&server).join("update");
-    let switch = |stage: &str| {
-        json!({"switch": {"id": "1", "from": "0.1.0", "to": "0.2.0", "stage": stage}}).to_string()
-    };
-    let good = |folder: &std::path::Path| fs::read(folder.parent().unwrap().join("zero.redb")).unwrap();
-    type Leave = fn(&std::path::Path, Vec<u8>);
+    let switch =
+        |stage: &str| json!({"switch": {"id": "1", "from": "0.1.0", "to": "0.2.0", "stage": stage}}).to_string();
+    let good = |folder: &Path| fs::read(folder.parent().unwrap().join("zero.redb")).unwrap();
+    type Leave = fn(&Path, Vec<u8>);
     let cases: [(&str, Leave, &str, &str); 5] = [
         ("staged", |_, _| (), "0.2.0", "updated"),
-        ("staged", |folder, data| fs::write(folder.join("zero.redb"), &data[..data.len() / 3]).unwrap(), "0.2.0", "updated"),
+        (
+            "staged",
+            |folder, data| fs::write(folder.join("zero.redb"), &data[..data.len() / 3]).unwrap(),
+            "0.2.0",
+            "updated",
+        ),
         ("trying", |folder, data| fs::write(folder.join("zero.redb"), data).unwrap(), "0.1.0", "undone"),
         ("trying", |folder, _| fs::write(folder.join("zero.redb"), "half of it").unwrap(), "0.1.0", "undone"),
         // The data file is that of the new version already.
@@ -458,9 +523,7 @@ async fn an_update_is_uploaded_by_whoever_administers_the_system() {
     assert_eq!((&now["version"], &now["last"]["result"]), (&json!("0.2.0"), &json!("updated")), "{now}");
     let started = log(&server, &token, "system.update.started").await;
     assert_eq!(started[0]["actor"]["type"], "user", "{}", started[0]);
-    let left = fs::read_dir(data(&server).join("update")).unwrap().map(|entry| entry.unwrap().file_name());
-    let left: Vec<_> = left.filter(|name| name != "versions" && name != "state.json").collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(left_behind(&server).is_empty(), "{:?}", left_behind(&server));
 }
 
 #[tokio::test]

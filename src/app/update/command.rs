@@ -32,7 +32,8 @@ pub fn update(config: &Config, file: &Path, mut report: impl FnMut(UpdateStep)) 
             data_dir.display()
         ))
     })?;
-    let begun = server.update(&mut bundle).map_err(|error| failed(format_args!("the server did not answer: {error}")))?;
+    let begun =
+        server.update(&mut bundle).map_err(|error| failed(format_args!("the server did not answer: {error}")))?;
     let begun = begun.map_err(|why| failed(format_args!("{why}. Nothing was changed")))?;
     drop(server);
     report(begun.step);

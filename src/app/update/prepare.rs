@@ -110,19 +110,20 @@ impl Updater {
     /// Takes the bundle apart. Nothing of it has been run then.
     fn check(&self, file: &Path) -> Result<bundle::Manifest, String> {
         let places = self.places();
-        let unpacked = places.make().map_err(|error| format!("{}: {error}", places.versions().display())).and_then(|()| {
-            self.check_room(&places, fs::metadata(file).map_or(0, |metadata| metadata.len()))?;
-            let (versions, key) = (places.versions(), self.config.update.key());
-            bundle::unpack(file, &versions, key, self.handover.running()).map_err(|refusal| refusal.to_string())
-        });
+        let unpacked =
+            places.make().map_err(|error| format!("{}: {error}", places.versions().display())).and_then(|()| {
+                self.check_room(&places, fs::metadata(file).map_or(0, |metadata| metadata.len()))?;
+                let (versions, key) = (places.versions(), self.config.update.key());
+                bundle::unpack(file, &versions, key, self.handover.running()).map_err(|refusal| refusal.to_string())
+            });
         let _ = fs::remove_file(file);
         let manifest = unpacked?;
-        let runs = binary_of(&places, &manifest.version, &self.config)
-            .and_then(|binary| version_of(&binary))
-            .and_then(|says| match says == manifest.version {
+        let runs = binary_of(&places, &manifest.version, &self.config).and_then(|binary| version_of(&binary)).and_then(
+            |says| match says == manifest.version {
                 true => Ok(()),
                 false => Err(format!("its binary says that it is version {says}")),
-            });
+            },
+        );
         runs.map(|()| manifest.clone()).map_err(|why| {
             let _ = bundle::remove(&places.version(&manifest.version));
             format!("version {} cannot run here: {why}", manifest.version)
@@ -177,7 +178,13 @@ impl Updater {
     fn start(&self, services: &Services, places: &Places, folder: &Path, version: &str) -> Result<(), String> {
         let io = |error: io::Error| format!("the new version cannot be run: {error}");
         let binary = binary_of(places, version, &self.config)?;
-        let log = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(places.rehearsal_log());
+        let log = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(places.rehearsal_log());
         let mut log = log.map_err(io)?;
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data-dir").arg(folder).args(["--listen", "127.0.0.1:0"]);
@@ -185,7 +192,8 @@ impl Updater {
             command.arg("--config").arg(file);
         }
         let installed = self.handover.installed.clone();
-        let handover = Handover { version: Some(version.into()), installed, role: Role::Rehearses, ..Handover::default() };
+        let handover =
+            Handover { version: Some(version.into()), installed, role: Role::Rehearses, ..Handover::default() };
         handover.give(&mut command).map_err(io)?;
         for service_managers in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"] {
             command.env_remove(service_managers);
@@ -195,7 +203,10 @@ impl Updater {
         let ended = run(&mut command, within, || services.is_draining()).map_err(io)?;
         match ended {
             Some(status) if status.success() => Ok(()),
-            Some(status) => Err(format!("the new version does not start on a copy of the data ({status}): {}", last_words(&mut log))),
+            Some(status) => Err(format!(
+                "the new version does not start on a copy of the data ({status}): {}",
+                last_words(&mut log)
+            )),
             None if services.is_draining() => Err("the appliance was stopped meanwhile: update again".into()),
             None => Err(format!(
                 "the new version was not ready on a copy of the data within {} s (update.ready_seconds): {}",

@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::handover::{Handover, Role, binary_of};
-use super::state::{Places, Stage, State, Switch};
 use super::prepare::Updater;
+use super::state::{Places, Stage, State, Switch};
 use super::{bundle, sync};
 use crate::app::folder::take;
 use crate::app::{StartError, failed};
