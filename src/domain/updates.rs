@@ -109,6 +109,9 @@ impl Services {
     pub async fn ask_for_update(&self, stamp: Stamp, bundle: PathBuf) -> Result<UnderWay, Error> {
         let (answer, answered) = oneshot::channel();
         let busy = || Error::Conflict("an update is under way already: GET /api/v1/system/update shows it".into());
+        if !self.is_set_up() {
+            return Err(Error::Conflict("the appliance is not set up: start the newer version on it instead".into()));
+        }
         if self.updates.progress.borrow().under_way.is_some() {
             return Err(busy());
         }

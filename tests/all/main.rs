@@ -12,6 +12,7 @@ mod devices;
 mod effective_policies;
 mod events;
 mod failures;
+mod fixtures;
 mod gdpr;
 mod groups;
 mod install;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::bundle::compare;
 use super::handover::{Handover, Role, binary_of};
 use super::prepare::Updater;
 use super::state::{Places, Stage, State, Switch};
@@ -96,6 +97,12 @@ pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, Sta
     let listener = handover.take_listener();
     let lock = take(places.data_dir())?;
     let mut state = places.read().map_err(failed)?;
+    if handover.version.is_none() && state.current.as_ref().is_some_and(|one| !compare(one, handover.running()).is_gt())
+    {
+        // The installed version is as new, and was not handed over.
+        state.current = None;
+        places.write(&state).map_err(failed)?;
+    }
     let Some(switch) = state.switch.clone() else {
         tidy(&places, &state, handover.running());
         return Ok(start(listener, None, places.data_file()));
