@@ -151,6 +151,9 @@ async fn serve(config: Config, start: &mut Start, log: &Arc<Guard>) -> Result<En
 
     let supervisor = Supervisor::new(app.health());
     supervisor.ready();
+    if start.took_over() {
+        supervisor.watch_again();
+    }
     let look = app.look_at_certificates();
     let (hangups, told) = (stop.clone(), stop.clone());
     let stopping = async {

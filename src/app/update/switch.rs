@@ -76,6 +76,11 @@ impl Start {
         again.become_it(Path::new("/proc/self/exe"), Some(listener))
     }
 
+    /// Whether another version was this process before.
+    pub fn took_over(&self) -> bool {
+        self.handover.listener.is_some()
+    }
+
     /// Whether it ends once it is ready.
     pub fn is_rehearsal(&self) -> bool {
         self.handover.role == Role::Rehearses

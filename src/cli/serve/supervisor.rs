@@ -27,6 +27,10 @@ impl<H: Fn() -> bool> Supervisor<H> {
 
     pub fn ready(&self) {
         notify(NotifyState::Ready);
+    }
+
+    /// The end of [`wait_for`].
+    pub fn watch_again(&self) {
         if let Some(time) = self.watchdog {
             wait_for(time);
         }
