@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::chain::{Broken, Hash, Link};
+use super::chain::{Broken, EntryRef, Hash, Link};
 use super::{Head, checkpoints, head, retention};
 use crate::error::Error;
 use crate::ids::OrganizationId;
-use crate::model::audit::AuditEntry;
 use crate::store::engine::{Direction, Read};
-use crate::store::persons::{Names, Opener};
+use crate::store::persons::Opener;
 use crate::store::tables::{AUDIT, AUDIT_CHECKPOINTS, KeyRange};
 
 /// What a verification has found.
@@ -83,7 +82,7 @@ impl Verification {
                 broken = Some(Broken::new(expected, "it is missing"));
                 return Ok(ControlFlow::Break(()));
             }
-            let next = match AUDIT.decode::<AuditEntry>(row) {
+            let next = match AUDIT.decode::<EntryRef<'_>>(row) {
                 Ok(entry) => self.check(&mut opener, &entry, signed.get(&seq))?,
                 Err(error) => Err(Broken::new(seq, format!("it cannot be read: {error}"))),
             };
@@ -122,7 +121,7 @@ impl Verification {
     fn check<R: Read>(
         &mut self,
         opener: &mut Opener<'_, R>,
-        entry: &AuditEntry,
+        entry: &EntryRef<'_>,
         signed: Option<&Hash>,
     ) -> Result<Result<(), Broken>, Error> {
         if let Err(broken) = self.link.follow(self.organization, entry) {
@@ -132,7 +131,7 @@ impl Verification {
             return Ok(Err(Broken::new(entry.seq, "a signed checkpoint has another hash for it")));
         }
         for part in &entry.sealed {
-            if let Names::Damaged = opener.names(self.organization, entry.id, part)? {
+            if !opener.is_intact(self.organization, entry.id, part)? {
                 return Ok(Err(Broken::new(entry.seq, "a sealed name in it was changed")));
             }
         }
