@@ -47,8 +47,8 @@ mod tokens;
 pub mod users;
 pub mod webhooks;
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
