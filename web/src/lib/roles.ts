@@ -11,7 +11,7 @@ export const permissions = [
   "api_keys.edit", "audit.view", "audit.export", "gdpr.admin", "organization.edit", "organizations.admin", "system.admin",
 ] as const satisfies readonly Permission[];
 
-export const roles = () => all((page) => need(api.GET("/api/v1/roles", { params: { query: { page, page_size: 100 } } })));
+export const roles = async () => (await all((page) => need(api.GET("/api/v1/roles", { params: { query: { page, page_size: 100 } } })))).all;
 
 /** Nobody grants what they lack, nor acts on whoever holds more than they do. */
 export const grantable = (role: Role | undefined) => role?.permissions.every(session.may) ?? false;
