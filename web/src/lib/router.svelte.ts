@@ -29,12 +29,12 @@ export function go(to: string, replace = false, sure = false): void {
   if (place.path !== before) scrollTo(0, 0);
 }
 
-/** Links inside the dashboard move by `go`; those with a modifier key, or to elsewhere, are the browser's. */
+/** Links inside the dashboard move by `go`; those with a modifier key, to elsewhere, to the API or the documentation, are the browser's. */
 addEventListener("click", (event) => {
   const link = (event.target as Element | null)?.closest?.("a");
   if (!link || event.defaultPrevented || event.button !== 0 || link.target || link.hasAttribute("download")) return;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-  if (link.origin !== location.origin || link.pathname.startsWith("/api/")) return;
+  if (link.origin !== location.origin || /^\/(api\/|docs(\/|$))/.test(link.pathname)) return;
   event.preventDefault();
   go(link.pathname + link.search);
 });
