@@ -88,7 +88,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
-    url: String,
+    port: u16,
     passwords: Passwords,
     tokens: Verifier,
     lockout: Lockout,
@@ -135,7 +135,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
-            url: String::new(),
+            port: 0,
             passwords: Passwords::new(),
             tokens: Verifier::default(),
             lockout: Lockout::default(),
@@ -158,9 +158,9 @@ impl Services {
         }
     }
 
-    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
-    pub fn at(self, url: String) -> Self {
-        Self { url, ..self }
+    /// Listening there.
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// Mails links, by way of `send`. Without it they are shown only.
