@@ -125,7 +125,9 @@ impl App {
 
         let tls_dir = data_dir.join("tls");
         let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
+        let memory = store.memory().clone();
+        let kept = move || memory.directory().settings().names.clone();
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, clock.clone())?);
         let ca = certificates.ca.clone();
 
         let listener = match start.listener.take() {
@@ -135,17 +137,20 @@ impl App {
             })?,
         };
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
-        let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
         let own_name = config.server.names.first().map(ToString::to_string);
         let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
-        let shown = certificates.clone();
-        let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
+        let (shown, looked_at) = (certificates.clone(), certificates.clone());
+        let edge = Edge {
+            trust: certificates.trust(),
+            certificate: Box::new(move || shown.state()),
+            look: Box::new(move || looked_at.look_now()),
+        };
         let updater = start.updater(&config);
-        let services = services.at(url.clone()).within(targets).behind(edge).updating(updater.known());
+        let services = services.at(listener.address().port()).within(targets).behind(edge).updating(updater.known());
         let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -173,7 +178,7 @@ impl App {
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
-            url,
+            url: services.url(),
             setup_code: services.setup_code().map(Into::into),
             ca_fingerprint: ca.authority().fingerprint(),
             ca_path: tls_dir.join("ca.pem"),

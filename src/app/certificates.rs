@@ -42,18 +42,20 @@ enum Source {
 }
 
 impl Certificates {
-    /// `devices`: who issues the certificates of devices.
+    /// `devices`: who issues the certificates of devices. `kept`: the names that are kept with the data.
     pub fn open(
         config: &Config,
         directory: &Path,
         devices: &DeviceCa,
+        kept: impl Fn() -> Vec<String> + Send + Sync + 'static,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
         let names: Vec<String> = config.server.names.iter().map(name).collect();
         let authority = devices.authority().certificate_der().to_vec().into();
         let clients = config.tls.device_certificates.then(|| Clients { authority, clock: clock.clone() });
-        let ca = Arc::new(LocalCa::open(directory, &names, clients.as_ref(), now).map_err(failed)?);
+        let others = move || kept().iter().filter_map(|host| Host::parse(host)).map(|host| name(&host)).collect();
+        let ca = Arc::new(LocalCa::open(directory, &names, others, clients.as_ref(), now).map_err(failed)?);
         let mut wanted = Names::default();
         names.iter().try_for_each(|name| wanted.add(name)).map_err(failed)?;
         let tls = &config.tls;

@@ -48,8 +48,8 @@ pub mod updates;
 pub mod users;
 pub mod webhooks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -90,7 +90,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
-    url: String,
+    port: u16,
     passwords: Passwords,
     tokens: Verifier,
     lockout: Lockout,
@@ -113,6 +113,7 @@ pub struct Services {
     pub updates: Updates,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
+    collector: Mutex<Option<Result<(), String>>>,
 }
 
 impl Services {
@@ -137,7 +138,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
-            url: String::new(),
+            port: 0,
             passwords: Passwords::new(),
             tokens: Verifier::default(),
             lockout: Lockout::default(),
@@ -157,12 +158,13 @@ impl Services {
             updates: Updates::new(env!("CARGO_PKG_VERSION").into(), false, None),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
+            collector: Mutex::default(),
         }
     }
 
-    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
-    pub fn at(self, url: String) -> Self {
-        Self { url, ..self }
+    /// Listening there.
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// Mails links, by way of `send`. Without it they are shown only.

@@ -41,12 +41,22 @@ pub struct CertificateFacts {
 pub struct Edge {
     pub trust: Trust,
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
+    /// Makes a certificate for new names at once, rather than within a minute.
+    pub look: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Services {
-    /// Where people reach the appliance, as `https://HOST:PORT`.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
+    pub fn url(&self) -> String {
+        let configured = self.config.server.names.first().map(ToString::to_string);
+        let kept = || self.store.memory().directory().settings().names.first().cloned();
+        format!("https://{}:{}", configured.or_else(kept).as_deref().unwrap_or("localhost"), self.port)
+    }
+
+    pub(super) fn look_at_certificates(&self) {
+        if let Some(edge) = &self.edge {
+            (edge.look)();
+        }
     }
 
     pub fn trust(&self) -> Result<&Trust, Error> {

@@ -152,7 +152,6 @@ fn go_over(
         places.write(state)?;
         let installed = Some(handover.installed()?);
         let next = Handover { version: Some(switch.to.clone()), installed, role: Role::Tried, ..Handover::default() };
-        tracing::info!(from = switch.from, to = switch.to, "becoming the new version");
         drop(lock);
         set_alarm(config.update.ready_within + LAST_RESORT);
         Ok(next.become_it(&binary, listener))
@@ -166,6 +165,10 @@ fn go_over(
 fn settle(places: &Places, state: &mut State, switch: &Switch, outcome: Result<(), String>) {
     let at = SystemClock::new().now();
     let Switch { id, from, to, .. } = switch.clone();
+    match &outcome {
+        Ok(()) => tracing::info!(from, to, "updated"),
+        Err(reason) => tracing::error!(from, to, reason, "the update was undone"),
+    }
     let result = if outcome.is_ok() { UpdateResult::Updated } else { UpdateResult::Undone };
     if result == UpdateResult::Updated {
         state.current = Some(to.clone());
@@ -255,7 +258,6 @@ impl Tried {
         *open = None;
         set_alarm(Duration::ZERO);
         trial.decided.notify_all();
-        tracing::info!(from = switch.from, to = switch.to, "updated");
         Ok(())
     }
 
@@ -277,7 +279,6 @@ impl Trial {
     fn give_up(&self, reason: &str) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(state) = open.as_mut() else { return };
-        tracing::error!(reason, "the new version gives up: the old one goes on");
         if let Some(switch) = &mut state.switch {
             switch.reason = Some(reason.into());
         }

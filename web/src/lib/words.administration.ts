@@ -233,6 +233,13 @@ export const administration = {
   "trust.hint": "Machines that trust the appliance's own authority connect without a warning. Install its certificate once on each.",
   "trust.compare": "Compare it with what the appliance printed at its start.",
   "trust.profile": "Profile",
+  "trust.done": "To the dashboard",
+  "trust.qr": "On a phone or another machine, open this page:",
+  "trust.qr.local": "For a QR code that phones can follow, open the dashboard by the name or address of this appliance instead of localhost.",
+  "trust.windows": "Windows (as administrator)",
+  "trust.steps.ios": "Open {mobileconfig} in Safari and allow the download.\nSettings, General, VPN & Device Management: install the profile.\nSettings, General, About, Certificate Trust Settings: switch it on.",
+  "trust.steps.android": "Download {der}.\nSettings, Security, Encryption & credentials, Install a certificate, CA certificate: choose the file.",
+  "trust.steps.firefox": "Settings, Privacy & Security, Certificates, View Certificates, Authorities, Import: choose zero-ca.pem.",
 
   "reference.hint": "Every call that this appliance answers, as it describes itself.",
   "reference.search": "Path, permission or words",
