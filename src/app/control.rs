@@ -170,14 +170,18 @@ fn take_update(
     services: &Services,
     runtime: &Handle,
 ) -> io::Result<()> {
-    let mut bundle = tempfile(&update::inbox(services.data_dir())?)?;
-    let received = receive_chunks(&mut lines, &mut bundle.file, LARGEST);
+    let received = update::inbox(services.data_dir()).and_then(|folder| tempfile(&folder)).and_then(|mut bundle| {
+        receive_chunks(&mut lines, &mut bundle.file, LARGEST)?;
+        Ok(bundle)
+    });
     let begun = match received {
-        Ok(()) => {
+        Ok(bundle) => {
             let asked = services.ask_for_update(Stamp::system(services.now()), bundle.path.clone());
             runtime.block_on(asked).map_or_else(|error| Begun::Refused(error.to_string()), Begun::UnderWay)
         }
-        Err(error) => Begun::Refused(format!("the update did not arrive: {error}")),
+        Err(error) => {
+            Begun::Refused(format!("the update cannot be kept in {}: {error}", services.data_dir().display()))
+        }
     };
     say(stream, &begun)
 }

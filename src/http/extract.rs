@@ -206,7 +206,7 @@ impl<const MOST: u64> Extract for OctetStream<MOST> {
     }
 
     fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
-        operation.text_body("application/octet-stream", "The file as it is");
+        operation.file_body("application/octet-stream");
     }
 }
 

@@ -36,5 +36,6 @@ mod smtp_sink;
 mod structure;
 mod syslog;
 mod update;
+mod update_faults;
 mod users;
 mod webhooks;

@@ -110,6 +110,13 @@ impl Updater {
     /// Takes the bundle apart. Nothing of it has been run then.
     fn check(&self, file: &Path) -> Result<bundle::Manifest, String> {
         let places = self.places();
+        if places.read().map_err(|error| error.to_string())?.switch.is_some() {
+            // Another copy of the data would be taken for that of the switch before.
+            return Err(
+                "how the update before has ended could not be written: make room, then start the appliance again"
+                    .into(),
+            );
+        }
         let unpacked =
             places.make().map_err(|error| format!("{}: {error}", places.versions().display())).and_then(|()| {
                 self.check_room(&places, fs::metadata(file).map_or(0, |metadata| metadata.len()))?;

@@ -80,11 +80,6 @@ impl Places {
         self.folder.join(DATA_FILE)
     }
 
-    /// The data file of the old version, until the new one is ready.
-    pub fn before(&self) -> PathBuf {
-        self.folder.join("before.redb")
-    }
-
     /// An appliance made of a backup, for the rehearsal.
     pub fn rehearsal(&self) -> PathBuf {
         self.folder.join("rehearsal")

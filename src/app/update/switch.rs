@@ -1,7 +1,7 @@
 //! The switch itself, at the start of `zero serve`, before anything else has the data open.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -30,6 +30,7 @@ pub struct Start {
     pub data_file: PathBuf,
     pub handover: Handover,
     config_file: Option<PathBuf>,
+    state: State,
     /// Where clients wait already.
     pub listener: Option<std::net::TcpListener>,
     /// There when this version is new and has to be ready in time.
@@ -43,23 +44,27 @@ impl Start {
 
     /// The appliance is about to serve: a new version puts its data in place, and the audit log hears how an update has
     /// ended.
+    ///
+    /// # Errors
+    /// Why the new version cannot serve.
     pub async fn is_ready(&mut self, services: &Services) -> Result<(), StartError> {
-        if let Some(tried) = self.tried.take() {
-            let confirmed = tried.confirm();
-            if confirmed.is_err() {
-                self.tried = Some(tried);
-            }
-            confirmed?;
+        if let Some(tried) = &self.tried {
+            self.state = tried.confirm()?;
+            self.tried = None;
         }
-        let places = Places::new(services.data_dir());
-        let state = places.read().map_err(failed)?;
-        let Some(outcome) = state.last.clone() else { return Ok(()) };
+        let Some(outcome) = self.state.last.clone() else { return Ok(()) };
         services.updates.set_ended(outcome.clone());
-        if state.unnoted && services.is_set_up() {
-            services.note_update_ended(outcome).await.map_err(failed)?;
-            if let Err(error) = places.write(&State { unnoted: false, ..state }) {
-                tracing::warn!(%error, "the audit log will say once more how the update has ended");
-            }
+        if !self.state.unnoted || !services.is_set_up() {
+            return Ok(());
+        }
+        // On a full disk both wait for the next start.
+        if let Err(error) = services.note_update_ended(outcome).await {
+            tracing::warn!(%error, "the audit log does not say yet how the update has ended");
+            return Ok(());
+        }
+        self.state.unnoted = false;
+        if let Err(error) = Places::new(services.data_dir()).write(&self.state) {
+            tracing::warn!(%error, "the audit log will say once more how the update has ended");
         }
         Ok(())
     }
@@ -92,15 +97,15 @@ impl Start {
 pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, StartError> {
     let handover = Handover::received();
     let places = Places::new(&config.server.data_dir);
-    let start = |listener, tried, data_file| {
+    let start = |state, listener, tried, data_file| {
         let handover = handover.clone();
-        Start { data_file, handover, config_file, listener, tried }
+        Start { data_file, handover, config_file, state, listener, tried }
     };
     if handover.role == Role::Rehearses {
-        return Ok(start(None, None, places.data_file()));
+        return Ok(start(State::default(), None, None, places.data_file()));
     }
     let listener = handover.take_listener();
-    let lock = take(places.data_dir())?;
+    let _lock = take(places.data_dir())?;
     let mut state = places.read().map_err(failed)?;
     if handover.version.is_none() && state.current.as_ref().is_some_and(|one| !compare(one, handover.running()).is_gt())
     {
@@ -110,18 +115,18 @@ pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, Sta
     }
     let Some(switch) = state.switch.clone() else {
         tidy(&places, &state, handover.running());
-        return Ok(start(listener, None, places.data_file()));
+        return Ok(start(state, listener, None, places.data_file()));
     };
     if switch.stage == Stage::Trying && handover.role == Role::Tried && handover.running() == switch.to {
         let copy = places.copy();
         let kept = listener.as_ref().map(std::net::TcpListener::try_clone).transpose().map_err(failed)?;
-        let tried = Tried::new(places, state, &handover, kept.map(OwnedFd::from), config.update.ready_within);
-        return Ok(start(listener, Some(tried), copy));
+        let tried = Tried::new(places, state.clone(), &handover, kept.map(OwnedFd::from), config.update.ready_within);
+        return Ok(start(state, listener, Some(tried), copy));
     }
     let outcome = match switch.stage {
         Stage::Staged => {
             let kept: Option<OwnedFd> = listener.as_ref().and_then(|socket| socket.try_clone().ok()).map(Into::into);
-            let why = go_over(&places, &mut state, &switch, config, &handover, kept.as_ref(), lock);
+            let why = go_over(&places, &mut state, &switch, config, &handover, kept.as_ref());
             Err(format!("the new version could not take over: {why}"))
         }
         Stage::Trying if places.copy().exists() => Err(switch.reason.clone().unwrap_or_else(|| {
@@ -131,7 +136,8 @@ pub fn begin(config: &Config, config_file: Option<PathBuf>) -> Result<Start, Sta
     };
     settle(&places, &mut state, &switch, outcome);
     tidy(&places, &state, handover.running());
-    Ok(start(listener, None, places.data_file()))
+    let data_file = places.data_file();
+    Ok(start(state, listener, None, data_file))
 }
 
 /// Makes the last copy of the data and becomes the new version. Comes back only with why not.
@@ -142,9 +148,8 @@ fn go_over(
     config: &Config,
     handover: &Handover,
     listener: Option<&OwnedFd>,
-    lock: File,
 ) -> String {
-    let gone = || -> io::Result<io::Error> {
+    let mut gone = || -> io::Result<io::Error> {
         let binary = binary_of(places, &switch.to, config).map_err(io::Error::other)?;
         refresh(&places.data_file(), &places.copy())?;
         sync(places.folder())?;
@@ -152,7 +157,6 @@ fn go_over(
         places.write(state)?;
         let installed = Some(handover.installed()?);
         let next = Handover { version: Some(switch.to.clone()), installed, role: Role::Tried, ..Handover::default() };
-        drop(lock);
         set_alarm(config.update.ready_within + LAST_RESORT);
         Ok(next.become_it(&binary, listener))
     };
@@ -183,9 +187,7 @@ fn settle(places: &Places, state: &mut State, switch: &Switch, outcome: Result<(
         // The next start comes to the same end.
         return tracing::error!(%error, "the end of an update cannot be noted");
     }
-    for rest in [places.copy(), places.before()] {
-        let _ = fs::remove_file(rest);
-    }
+    let _ = fs::remove_file(places.copy());
 }
 
 /// Removes what no version needs any more.
@@ -246,7 +248,7 @@ impl Tried {
     ///
     /// # Errors
     /// Why it did not; the old data is still in place.
-    pub fn confirm(&self) -> Result<(), StartError> {
+    fn confirm(&self) -> Result<State, StartError> {
         let trial = &*self.0;
         let mut open = trial.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(state) = open.as_mut() else { return Err(failed("it is too late")) };
@@ -255,10 +257,11 @@ impl Tried {
         put_in_place(places).map_err(|error| failed(format_args!("the new data cannot take its place: {error}")))?;
         settle(places, state, &switch, Ok(()));
         tidy(places, state, &switch.to);
+        let settled = state.clone();
         *open = None;
         set_alarm(Duration::ZERO);
         trial.decided.notify_all();
-        Ok(())
+        Ok(settled)
     }
 
     /// Puts the old version back. Comes back only where that fails.
@@ -294,12 +297,6 @@ impl Trial {
 
 /// The one step after which the new version is the one that serves: the renaming.
 fn put_in_place(places: &Places) -> io::Result<()> {
-    match fs::remove_file(places.before()) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    fs::hard_link(places.data_file(), places.before())?;
-    sync(places.folder())?;
     fs::rename(places.copy(), places.data_file())?;
     sync(places.folder())?;
     sync(places.data_dir())
