@@ -30,6 +30,7 @@ use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
+use crate::net::outbound::Egress;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::syslog::Syslog;
@@ -107,9 +108,10 @@ impl App {
         let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
+        let egress = Arc::new(Egress::new(config.network.clone()));
         let tls_dir = data_dir.join("tls");
         let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, egress.clone(), clock.clone())?);
         let ca = certificates.ca.clone();
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
@@ -119,14 +121,20 @@ impl App {
         let url = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
-        let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let targets = webhooks::targets(config.webhooks.clone(), egress.clone(), ca.clone(), listener.address().port());
+        let post = webhooks::sender(&config.webhooks, egress.clone(), targets.clone())?;
         let own_name = config.server.names.first().map(ToString::to_string);
-        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
+        let collector = Syslog::new(&config.syslog, egress.clone(), own_name.as_deref()).map_err(failed)?;
+        let collector = collector.map(syslog::connect);
         let shown = certificates.clone();
-        let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
+        let asked = egress.clone();
+        let edge = Edge {
+            trust: certificates.trust(),
+            certificate: Box::new(move || shown.state()),
+            denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
+        };
         let services = services.at(url.clone()).within(targets).behind(edge);
-        let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
+        let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });

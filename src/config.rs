@@ -19,6 +19,7 @@ mod host;
 mod kind;
 mod layers;
 mod mistake;
+mod network;
 mod print;
 mod read;
 mod secret;
@@ -32,6 +33,7 @@ pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
+pub use network::{Destination, Egress, NetworkConfig};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
@@ -45,6 +47,7 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 pub struct Config {
     pub server: ServerConfig,
     pub tls: TlsConfig,
+    pub network: NetworkConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
@@ -261,7 +264,7 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
+        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -273,6 +276,7 @@ impl Config {
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
 
         tls.visit(visitor);
+        network.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);

@@ -38,6 +38,8 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     pub webhooks: Webhooks,
     pub mail_waiting: u64,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    pub egress_denied: Vec<(String, u64)>,
     /// Of all organizations, by status.
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
@@ -149,6 +151,7 @@ impl Services {
                 dropped: states.iter().map(|state| state.dropped).sum(),
             },
             mail_waiting: outgoing_mail::length(&snapshot)?,
+            egress_denied: self.edge.as_ref().map(|edge| (edge.denied)()).unwrap_or_default(),
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
         })

@@ -41,6 +41,8 @@ pub struct CertificateFacts {
 pub struct Edge {
     pub trust: Trust,
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
 }
 
 impl Services {

@@ -21,6 +21,8 @@ pub(super) struct SystemView {
     backup: BackupView,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    egress_denied: BTreeMap<String, u64>,
     /// Of all organizations, by status.
     devices: BTreeMap<String, u64>,
     memory_bytes: Option<u64>,
@@ -91,6 +93,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         certificate,
         webhooks,
         mail_waiting,
+        egress_denied,
         devices,
         memory_bytes,
     } = services.system(&op)?;
@@ -123,6 +126,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             overdue: backup.overdue,
         },
         certificate: certificate.map(ShownCertificateView::from),
+        egress_denied: egress_denied.into_iter().collect(),
         devices: devices.into_iter().collect(),
         memory_bytes,
     }))
