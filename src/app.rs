@@ -53,7 +53,7 @@ mod webhooks;
 pub use backup::{Salvaged, back_up, salvage};
 pub use bundle::bundle;
 use certificates::Certificates;
-pub use doctor::{Finding, Severity, examine};
+pub use doctor::examine;
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
 
@@ -127,11 +127,12 @@ impl App {
         let collector = Syslog::new(&config.syslog, egress.clone(), own_name.as_deref()).map_err(failed)?;
         let collector = collector.map(syslog::connect);
         let shown = certificates.clone();
-        let asked = egress.clone();
+        let (asked, looked_at) = (egress.clone(), config.clone());
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
             denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
+            diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
         };
         let services = services.at(url.clone()).within(targets).behind(edge);
         let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {

@@ -14,6 +14,7 @@ pub mod commands;
 pub mod compliance;
 pub mod device_certificates;
 pub mod devices;
+pub mod diagnosis;
 pub mod effective_policy;
 pub mod enrollment;
 pub mod enrollment_tokens;

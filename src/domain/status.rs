@@ -25,6 +25,8 @@ pub struct Certificate {
     pub ca_not_after: Time,
     /// SHA-256 of the authority's certificate.
     pub ca_sha256: String,
+    /// Why there is no newer one.
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,9 +104,10 @@ impl Services {
 
     fn shown_certificate(&self) -> Option<Certificate> {
         let edge = self.edge.as_ref()?;
-        let shown = (edge.certificate)().shown?;
+        let super::system::ServerCertificate { shown, problem, .. } = (edge.certificate)();
+        let shown = shown?;
         let (ca_not_after, ca_sha256) = (edge.trust.not_after, edge.trust.fingerprint.clone());
-        Some(Certificate { not_after: shown.not_after, names: shown.names, ca_not_after, ca_sha256 })
+        Some(Certificate { not_after: shown.not_after, names: shown.names, ca_not_after, ca_sha256, problem })
     }
 
     /// How everything is now, whoever asks.

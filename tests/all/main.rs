@@ -10,6 +10,7 @@ mod dashboard;
 mod device_certificates;
 mod devices;
 mod effective_policies;
+mod egress;
 mod events;
 mod failures;
 mod gdpr;

@@ -77,7 +77,7 @@ struct ShownCertificateView {
 }
 
 impl From<Certificate> for ShownCertificateView {
-    fn from(Certificate { not_after, names, ca_not_after, ca_sha256 }: Certificate) -> Self {
+    fn from(Certificate { not_after, names, ca_not_after, ca_sha256, .. }: Certificate) -> Self {
         Self { not_after, names, ca_not_after, ca_sha256 }
     }
 }
