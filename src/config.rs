@@ -264,7 +264,8 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
+        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } =
+            self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);

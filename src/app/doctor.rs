@@ -252,7 +252,9 @@ fn certificate(findings: &mut Findings, config: &Config, now: Time) {
     let folder = config.server.data_dir.join(TLS_FOLDER);
     let (file, by_itself) = match (config.tls.mode, &config.tls.cert_file) {
         (TlsMode::Files, Some(file)) => (file.clone(), "Put the next one into tls.cert_file and tls.key_file."),
-        (TlsMode::Acme, _) => (folder.join(ACME_CERTIFICATE), "The server renews it by itself: start it, look at its log."),
+        (TlsMode::Acme, _) => {
+            (folder.join(ACME_CERTIFICATE), "The server renews it by itself: start it, look at its log.")
+        }
         _ => (folder.join("server.pem"), "The server renews it by itself: start it, and look at its log."),
     };
     let authority = "Plan the change of the authority: everybody has to trust the new one.";

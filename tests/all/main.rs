@@ -9,6 +9,7 @@ mod contract;
 mod dashboard;
 mod device_certificates;
 mod devices;
+mod docs;
 mod effective_policies;
 mod egress;
 mod events;

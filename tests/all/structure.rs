@@ -55,7 +55,8 @@ fn only_the_engine_names_redb() {
 #[test]
 fn connections_and_names_are_asked_for_in_one_place() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    const WAYS: &[&str] = &["TcpStream::connect", "TcpSocket", "UdpSocket", "lookup_host", "to_socket_addrs", "hickory"];
+    const WAYS: &[&str] =
+        &["TcpStream::connect", "TcpSocket", "UdpSocket", "lookup_host", "to_socket_addrs", "hickory"];
     let mut found = Vec::new();
     for layer in ALLOWED.iter().map(|(layer, _)| *layer).chain(["app", "cli"]) {
         for file in files(&source, layer) {

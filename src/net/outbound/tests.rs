@@ -1,7 +1,7 @@
 //! A name may mean another address at the second look; the connection goes only where it may.
 
-use std::sync::Mutex;
 use std::net::SocketAddr;
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
