@@ -3,22 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use reqwest::Method;
 use serde_json::Value;
 
 use crate::server::{Reply, Server};
 
+/// Pages are no part of the API, and are asked for by whoever reads them.
 async fn page(server: &Server, path: &str) -> Reply {
-    // Outside the API.
-    let url = format!("{}{path}", server.base);
-    let mut request = server.request(Method::GET, "").build().unwrap();
-    *request.url_mut() = url.parse().unwrap();
-    server
-        .send(reqwest::RequestBuilder::from_parts(
-            crate::server::client(&server.folder.path().join("data/tls/ca.pem")),
-            request,
-        ))
-        .await
+    let client = crate::server::client(&server.folder.path().join("data/tls/ca.pem"));
+    let response = client.get(format!("{}{path}", server.base)).send().await.unwrap();
+    let (status, headers) = (response.status(), response.headers().clone());
+    Reply { status, headers, text: response.text().await.unwrap() }
 }
 
 /// What stands in an attribute, wherever it is.
