@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod appliance;
+mod backup;
 mod bare;
 mod client;
 mod devices;
@@ -47,6 +48,7 @@ enum Figure {
     Fleet,
     Policies,
     Log,
+    Backup,
     Flash,
 }
 
@@ -129,6 +131,9 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     }
     if wanted(Figure::Log) {
         log::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Backup) {
+        backup::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Flash) {
         flash::measure(plan, &mut table).await?;
