@@ -92,8 +92,8 @@ pub struct App {
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
     pub async fn start(config: Config, clock: Arc<SystemClock>) -> Result<Self, StartError> {
-        let floor = clock.clone();
-        Self::start_with(config, clock, move |time| floor.raise_floor(time)).await
+        let (floor, trusts) = (clock.clone(), config.server.trust_clock);
+        Self::start_with(config, clock, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
@@ -255,6 +255,21 @@ impl App {
     }
 }
 
+/// Tells the clock what the data knows of time, and the log when the machine knows better and is not believed.
+fn believe(clock: &SystemClock, floor: Time, trusts: bool) {
+    clock.raise_floor(floor);
+    if trusts {
+        clock.trust();
+    }
+    if let Some(machine) = clock.doubted() {
+        tracing::error!(
+            %machine, last = %floor,
+            "the machine's clock is more than a year ahead of the last time that is known, and nothing keeps it: time goes \
+             on from there. Let NTP set it, or start with server.trust_clock = true if it is right"
+        );
+    }
+}
+
 /// Waits for a task that ends by a panic: what it did would otherwise never be done again, and nobody would know.
 async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
     loop {
@@ -379,7 +394,7 @@ fn offline<T>(config: &Config, work: impl AsyncFnOnce(&Store, Time) -> Result<T,
     let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
     let store =
         Store::open(&config.server.data_dir.join(DATA_FILE), &config.store, ids, clock.now()).map_err(failed)?;
-    clock.raise_floor(store.clock_floor().map_err(failed)?);
+    believe(&clock, store.clock_floor().map_err(failed)?, config.server.trust_clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
     let done = runtime.block_on(work(&store, clock.now()));
     store.close();

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::control::Client;
 use super::folder::{DATA_FILE, RESTORING, lock_to_read};
-use crate::clock::Time;
+use crate::clock::{LEAP, Time, is_kept};
 use crate::config::{Config, Egress, Host, StoreConfig, TlsMode};
 use crate::domain::audit::offline::{self, Kept};
 use crate::domain::backups;
@@ -242,6 +242,11 @@ fn clock(findings: &mut Findings, now: Time, lived: Time) {
         findings.add("clock", Severity::Error, format!("the clock says {now}: it was never set"), remedy);
     } else if lived.since(now) > Duration::from_secs(5 * 60) {
         let message = format!("the clock says {now}, but the appliance has lived through {lived}");
+        findings.add("clock", Severity::Error, message, remedy);
+    } else if now.since(lived) > LEAP && !is_kept() {
+        let message =
+            format!("the clock says {now}, and the appliance knows of no time after {lived}: nothing keeps it");
+        let remedy = "Let NTP set it (timedatectl set-ntp true); if it is right, set server.trust_clock and restart.";
         findings.add("clock", Severity::Error, message, remedy);
     } else {
         findings.fine("clock", format!("the clock says {now}"));
