@@ -47,8 +47,8 @@ mod tokens;
 pub mod users;
 pub mod webhooks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -110,6 +110,7 @@ pub struct Services {
     backups: Backups,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
+    collector: Mutex<Option<Result<(), String>>>,
 }
 
 impl Services {
@@ -153,6 +154,7 @@ impl Services {
             backups: Backups::default(),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
+            collector: Mutex::default(),
         }
     }
 

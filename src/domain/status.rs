@@ -38,6 +38,8 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     pub webhooks: Webhooks,
     pub mail_waiting: u64,
+    /// `None` where the audit log is copied nowhere.
+    pub syslog: Option<Syslog>,
     /// Of all organizations, by status.
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
@@ -90,6 +92,17 @@ pub struct Webhooks {
     pub failing: u64,
     pub pending: u64,
     pub dropped: u64,
+}
+
+/// The copy of the audit log on its way to a collector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Syslog {
+    pub server: String,
+    pub connected: bool,
+    /// Why there is no connection.
+    pub problem: Option<String>,
+    /// Entries that the collector is not known to have.
+    pub waiting: u64,
 }
 
 impl Services {
@@ -149,9 +162,21 @@ impl Services {
                 dropped: states.iter().map(|state| state.dropped).sum(),
             },
             mail_waiting: outgoing_mail::length(&snapshot)?,
+            syslog: self.syslog_status()?,
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
         })
+    }
+
+    fn syslog_status(&self) -> Result<Option<Syslog>, Error> {
+        let Some(server) = &self.config.syslog.server else { return Ok(None) };
+        let collector = self.collector();
+        Ok(Some(Syslog {
+            server: server.to_string(),
+            connected: collector == Some(Ok(())),
+            problem: collector.and_then(Result::err),
+            waiting: self.not_forwarded(&self.forwarded()?)?,
+        }))
     }
 
     fn devices_by_status(&self) -> Vec<(String, u64)> {
