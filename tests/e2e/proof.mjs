@@ -77,7 +77,7 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
     const his = await somebody();
     for (let n = 0; n < 5; n++) {
       await signIn(his, "lou@acme.example", `guess ${n}`);
-      await his.getByRole("alert").getByText("invalid credentials").waitFor();
+      await his.getByRole("alert").getByText("The e-mail or the password is wrong").waitFor();
     }
     await signIn(his, "lou@acme.example", PASSWORD);
     await his.getByRole("alert").getByText(/Try again in 1[45] min/).waitFor();
@@ -115,7 +115,7 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
     await zero.call("POST", "/auth/login", undefined, { email: "ada@acme.example", password: PASSWORD });
     await page.getByText("Live", { exact: true }).waitFor({ timeout: 40_000 });
     await page.getByRole("button", { name: /new entr/ }).click();
-    await page.getByText("signed in").first().waitFor();
+    await page.getByText("Tampered wish").first().waitFor();
   });
 
   await step("a log that was tampered with says where", async () => {

@@ -147,7 +147,7 @@ await step("sign out, a wrong password, and in again", async () => {
   await page.getByLabel("E-mail").fill("ada@acme.example");
   await page.getByLabel("Password").fill("wrong");
   await page.getByRole("button", { name: "Sign in" }).click();
-  await page.getByRole("alert").getByText("invalid credentials").waitFor();
+  await page.getByRole("alert").getByText("The e-mail or the password is wrong").waitFor();
   await look("sign-in");
   await page.getByLabel("Password").fill(PASSWORD);
   await page.getByRole("button", { name: "Sign in" }).click();
@@ -263,6 +263,7 @@ await step("German is complete, and help is a key away", async () => {
   await page.getByText("Ada Lovelace").first().click();
   await page.getByLabel("Language").selectOption("de");
   await page.getByRole("link", { name: "Übersicht" }).click();
+  await quiet(page);
   await look("menu-de");
 });
 
