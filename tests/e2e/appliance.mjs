@@ -18,8 +18,8 @@ const env = {
 };
 
 /** Resolves with the process and what it said, as soon as it says all that is `wanted`. */
-function run(binary, data, listen, wanted) {
-  const child = spawn(binary, ["serve", "--data-dir", data, "--listen", listen], { env });
+function run(binary, data, listen, wanted, more) {
+  const child = spawn(binary, ["serve", "--data-dir", data, "--listen", listen], { env: { ...env, ...more } });
   let text = "";
   return new Promise((resolve, reject) => {
     const read = (part) => {
@@ -34,11 +34,12 @@ function run(binary, data, listen, wanted) {
   });
 }
 
-export async function start(binary) {
+/** `more` are settings beside those of the story. */
+export async function start(binary, more = {}) {
   const folder = mkdtempSync(join(tmpdir(), "zero-e2e-"));
   const data = join(folder, "data");
   const ready = /ready (https:\S+)/;
-  let { child, found: [url, code] } = await run(binary, data, "127.0.0.1:0", [ready, /\b([0-9A-Z]{4}(?:-[0-9A-Z]{4})+)\b/]);
+  let { child, found: [url, code] } = await run(binary, data, "127.0.0.1:0", [ready, /\b([0-9A-Z]{4}(?:-[0-9A-Z]{4})+)\b/], more);
 
   /** Stops the server as an administrator does. */
   const pause = async () => {
@@ -47,7 +48,7 @@ export async function start(binary) {
     await once(child, "exit");
   };
   /** The same server again, at the same address. */
-  const resume = async () => void ({ child } = await run(binary, data, `127.0.0.1:${new URL(url).port}`, [ready]));
+  const resume = async () => void ({ child } = await run(binary, data, `127.0.0.1:${new URL(url).port}`, [ready], more));
   /** Replaces a word in the data file, as whoever owns the machine could. */
   const tamper = (before, after) => {
     const path = join(data, "zero.redb");
