@@ -31,6 +31,7 @@ use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::listener::Listener;
+use crate::net::outbound::Egress;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::syslog::Syslog;
@@ -54,7 +55,7 @@ mod webhooks;
 pub use backup::{Salvaged, back_up, salvage};
 pub use bundle::bundle;
 use certificates::Certificates;
-pub use doctor::{Finding, Severity, examine};
+pub use doctor::examine;
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
 use update::{Start, Updater};
@@ -106,8 +107,8 @@ pub struct App {
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
     pub async fn start(config: Config, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
-        let floor = clock.clone();
-        Self::start_with(config, clock, start, move |time| floor.raise_floor(time)).await
+        let (floor, trusts) = (clock.clone(), config.server.trust_clock);
+        Self::start_with(config, clock, start, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
@@ -123,11 +124,13 @@ impl App {
         let store = Store::open(&start.data_file, &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
+        let egress = Arc::new(Egress::new(config.network.clone()));
         let tls_dir = data_dir.join("tls");
         let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
         let memory = store.memory().clone();
         let kept = move || memory.directory().settings().names.clone();
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, clock.clone())?);
+        let certificates =
+            Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, egress.clone(), clock.clone())?);
         let ca = certificates.ca.clone();
 
         let listener = match start.listener.take() {
@@ -139,19 +142,23 @@ impl App {
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
-        let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let targets = webhooks::targets(config.webhooks.clone(), egress.clone(), ca.clone(), listener.address().port());
+        let post = webhooks::sender(&config.webhooks, egress.clone(), targets.clone())?;
         let own_name = config.server.names.first().map(ToString::to_string);
-        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
-        let (shown, looked_at) = (certificates.clone(), certificates.clone());
+        let collector = Syslog::new(&config.syslog, egress.clone(), own_name.as_deref()).map_err(failed)?;
+        let collector = collector.map(syslog::connect);
+        let (shown, renewed) = (certificates.clone(), certificates.clone());
+        let (asked, looked_at) = (egress.clone(), config.clone());
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
-            look: Box::new(move || looked_at.look_now()),
+            look: Box::new(move || renewed.look_now()),
+            denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
+            diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
         };
         let updater = start.updater(&config);
         let services = services.at(listener.address().port()).within(targets).behind(edge).updating(updater.known());
-        let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
+        let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
@@ -294,6 +301,21 @@ impl App {
     }
 }
 
+/// Tells the clock what the data knows of time, and the log when the machine knows better and is not believed.
+fn believe(clock: &SystemClock, floor: Time, trusts: bool) {
+    clock.raise_floor(floor);
+    if trusts {
+        clock.trust();
+    }
+    if let Some(machine) = clock.doubted() {
+        tracing::error!(
+            %machine, last = %floor,
+            "the machine's clock is more than a year ahead of the last time that is known, and nothing keeps it: time goes \
+             on from there. Let NTP set it, or start with server.trust_clock = true if it is right"
+        );
+    }
+}
+
 /// Waits for a task that ends by a panic: what it did would otherwise never be done again, and nobody would know.
 async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
     loop {
@@ -418,7 +440,7 @@ fn offline<T>(config: &Config, work: impl AsyncFnOnce(&Store, Time) -> Result<T,
     let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
     let store =
         Store::open(&config.server.data_dir.join(DATA_FILE), &config.store, ids, clock.now()).map_err(failed)?;
-    clock.raise_floor(store.clock_floor().map_err(failed)?);
+    believe(&clock, store.clock_floor().map_err(failed)?, config.server.trust_clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
     let done = runtime.block_on(work(&store, clock.now()));
     store.close();

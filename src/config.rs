@@ -19,6 +19,7 @@ mod host;
 mod kind;
 mod layers;
 mod mistake;
+mod network;
 mod print;
 mod read;
 mod secret;
@@ -33,6 +34,7 @@ pub use backup::{BackupConfig, Recipient};
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
+pub use network::{Destination, Egress, NetworkConfig};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
@@ -47,6 +49,7 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 pub struct Config {
     pub server: ServerConfig,
     pub tls: TlsConfig,
+    pub network: NetworkConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
@@ -67,6 +70,8 @@ pub struct ServerConfig {
     /// Names and addresses beside those of the machine itself, for the certificate and the check of `Host`. At most 64.
     pub names: Vec<Host>,
     pub data_dir: PathBuf,
+    /// The machine's clock is believed however far ahead it is.
+    pub trust_clock: bool,
     /// Peers whose `X-Forwarded-For` counts. At most 64.
     pub trusted_proxies: Vec<IpNet>,
     /// How long requests under way may take to finish once the server has been told to stop. At most 300 s.
@@ -115,6 +120,8 @@ pub struct DevicesConfig {
     pub token_life: Duration,
     /// A command that has not been delivered after this long expires, 1 to 365 days.
     pub command_life: Duration,
+    /// How long a command that has ended is kept, 1 to 3,650 days.
+    pub command_history: Duration,
     /// The VPN addresses of an organization's devices, unless it has its own pool. A network of /8 to /30.
     pub address_pool: Ipv4Net,
 }
@@ -123,6 +130,8 @@ pub struct DevicesConfig {
 pub struct AuditConfig {
     /// Age past which entries of the audit log are let go, at most 100 years; zero for never.
     pub retention: Duration,
+    /// Entries that an organization's log may have, before the oldest are let go; 0 for any number.
+    pub most_entries: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -176,6 +185,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443),
             names: Vec::new(),
             data_dir: "./data".into(),
+            trust_clock: false,
             trusted_proxies: Vec::new(),
             drain: Duration::from_secs(20),
             connections: 4096,
@@ -215,6 +225,7 @@ impl Default for DevicesConfig {
             checkin: Duration::from_secs(MINUTE),
             token_life: Duration::from_secs(365 * DAY),
             command_life: Duration::from_secs(30 * DAY),
+            command_history: Duration::from_secs(365 * DAY),
             address_pool: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
         }
     }
@@ -274,19 +285,35 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, update, smtp, webhooks, log } =
-            self;
+        let Self {
+            server,
+            tls,
+            network,
+            limits,
+            auth,
+            devices,
+            audit,
+            syslog,
+            store,
+            backup,
+            update,
+            smtp,
+            webhooks,
+            log,
+        } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
         visitor.setting("names", list(text::host(), 64), &mut server.names);
         visitor.setting("data_dir", text::path(), &mut server.data_dir);
+        visitor.setting("trust_clock", switch(), &mut server.trust_clock);
         visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
 
         tls.visit(visitor);
+        network.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);
@@ -307,10 +334,12 @@ impl Config {
         visitor.setting("checkin_seconds", seconds(1..=DAY), &mut devices.checkin);
         visitor.setting("token_days", days(1..=3_650), &mut devices.token_life);
         visitor.setting("command_days", days(1..=365), &mut devices.command_life);
+        visitor.setting("command_history_days", days(1..=3_650), &mut devices.command_history);
         visitor.setting("address_pool", text::pool(), &mut devices.address_pool);
 
         visitor.section("audit");
         visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
+        visitor.setting("retention_entries", count(0..=4_000_000_000), &mut audit.most_entries);
 
         syslog.visit(visitor);
 

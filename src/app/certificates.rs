@@ -10,7 +10,7 @@ use super::{StartError, failed};
 use crate::clock::{Clock, Time};
 use crate::config::{AcmeChallenge, Config, Host, TlsMode};
 use crate::domain::system::{CertificateFacts, ServerCertificate, Trust};
-use crate::net::outbound::{self, Client};
+use crate::net::outbound::{Client, Egress, Purpose};
 use crate::net::tls::Clients;
 use crate::net::tls::acme::{Acme, Challenge};
 use crate::net::tls::device_ca::DeviceCa;
@@ -48,6 +48,7 @@ impl Certificates {
         directory: &Path,
         devices: &DeviceCa,
         kept: impl Fn() -> Vec<String> + Send + Sync + 'static,
+        egress: Arc<Egress>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
@@ -65,8 +66,7 @@ impl Certificates {
                     AcmeChallenge::TlsAlpn01 => Challenge::TlsAlpn,
                     AcmeChallenge::Http01 => Challenge::Http(tls.acme_http_listen),
                 };
-                let resolve = Box::new(|name: String| Box::pin(async move { outbound::resolve(&name).await }) as _);
-                let client = Client::new(resolve, Box::new(|_, _| Ok(())), tls.acme_ca_file.as_deref());
+                let client = Client::new(egress, Purpose::Acme, Box::new(|_, _| Ok(())), tls.acme_ca_file.as_deref());
                 let client = client.map_err(|error| failed(format_args!("tls.acme_ca_file: {error}")))?;
                 let server = tls.acme_directory.clone();
                 let acme = Acme::open(directory, server, wanted, challenge, client, ca.tls(), now);

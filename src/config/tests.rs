@@ -62,6 +62,7 @@ fn every_setting_can_be_given_in_the_environment() {
                 "json",
                 "starttls",
                 "http-01",
+                "deny",
                 "acme",
                 "https://ca.example/dir",
                 "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",

@@ -1,7 +1,10 @@
 //! The appliance itself: how it shows who it is.
 
+use std::sync::Arc;
+
 use super::Services;
 use super::authz::Permission;
+use super::diagnosis::Diagnose;
 use super::op::Op;
 use crate::clock::Time;
 use crate::error::Error;
@@ -43,6 +46,9 @@ pub struct Edge {
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
     /// Makes a certificate for new names at once, rather than within a minute.
     pub look: Box<dyn Fn() + Send + Sync>,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
+    pub diagnose: Arc<Diagnose>,
 }
 
 impl Services {

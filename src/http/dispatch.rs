@@ -22,7 +22,7 @@ use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
 use super::upload::Upload;
-use super::{assets, authn};
+use super::{assets, authn, reference};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
 use crate::domain::authz::Permission;
@@ -159,6 +159,9 @@ impl Dispatch {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
+                if parts.uri.path() == reference::PATH && matches!(parts.method, Method::GET | Method::HEAD) {
+                    return Ok(assets::made(reference::page(self.router.routes())));
+                }
                 if !is_api(parts.uri.path())
                     && let Some(file) = assets::find(&parts.method, parts.uri.path(), &parts.headers)
                 {

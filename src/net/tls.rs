@@ -10,7 +10,7 @@ pub mod names;
 mod on_disk;
 pub mod own_files;
 
-pub use on_disk::certificate_on_disk;
+pub use on_disk::{OnDisk, certificate_on_disk};
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 mod backups;
+mod doctor;
 mod status;
 mod trust;
 mod updates;
@@ -25,6 +26,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/system/ca.der", Access::Open, Standard, trust::der),
         Route::get("/system/ca.mobileconfig", Access::Open, Standard, trust::profile),
         Route::get("/system", Access::needs(SystemAdmin), Standard, status::system),
+        Route::get("/system/doctor", Access::needs(SystemAdmin), Standard, doctor::doctor),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
         Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
         Route::get("/system/update", Access::needs(SystemAdmin), Standard, updates::progress),
