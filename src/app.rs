@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, ServerConfig};
 use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
@@ -24,11 +24,13 @@ use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
 use crate::http::metrics::Requests;
 use crate::http::openapi::document;
+use crate::http::peer::UnknownProxy;
 use crate::http::router::Router;
 use crate::ids::Ids;
 use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
+use crate::net::entrance::{Entrance, Proxies};
 use crate::net::listener::Listener;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
@@ -67,7 +69,9 @@ fn failed(cause: impl std::fmt::Display) -> StartError {
 
 /// What whoever started the appliance needs to know.
 pub struct Started {
-    /// `https://HOST:PORT`.
+    /// `https://HOST:PORT`, where it listens.
+    pub listens: String,
+    /// Where people reach it.
     pub url: String,
     pub setup_code: Option<String>,
     pub ca_fingerprint: String,
@@ -79,6 +83,7 @@ pub struct App {
     services: Arc<Services>,
     dispatch: Arc<Dispatch>,
     certificates: Arc<Certificates>,
+    entrance: Arc<Entrance>,
     listener: Listener,
     limits: serve::Limits,
     heartbeat_flush: Duration,
@@ -116,7 +121,8 @@ impl App {
             failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
         })?;
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
-        let url = format!("https://{host}:{}", listener.address().port());
+        let listens = format!("https://{host}:{}", listener.address().port());
+        let url = config.server.url(listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
@@ -124,7 +130,13 @@ impl App {
         let own_name = config.server.names.first().map(ToString::to_string);
         let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
         let shown = certificates.clone();
-        let edge = Edge { trust: certificates.trust(), certificate: Box::new(move || shown.state()) };
+        let unknown_proxy = Arc::new(UnknownProxy::default());
+        let noticed = unknown_proxy.clone();
+        let edge = Edge {
+            trust: certificates.trust(),
+            certificate: Box::new(move || shown.state()),
+            unknown_proxy: Box::new(move || noticed.found()),
+        };
         let services = services.at(url.clone()).within(targets).behind(edge);
         let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
@@ -139,7 +151,9 @@ impl App {
             }
         };
         let router = Router::new(api::routes());
-        let (own_names, trusted) = (ca.clone(), ca.clone());
+        let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
+        let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
+        let (own_names, trusted, proxies) = (ca.clone(), ca.clone(), entrance.clone());
         let dispatch = Dispatch {
             services: services.clone(),
             requests: Requests::new(router.routes()),
@@ -147,11 +161,13 @@ impl App {
             limits: Limits::new(&config.limits, clock.clone()),
             clock: clock.clone(),
             ids,
-            trusted_proxies: config.server.trusted_proxies.clone(),
+            is_trusted_proxy: Box::new(move |address| proxies.proxies().is_trusted(address)),
+            unknown_proxy,
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
+            listens,
             url,
             setup_code: services.setup_code().map(Into::into),
             ca_fingerprint: ca.authority().fingerprint(),
@@ -170,6 +186,7 @@ impl App {
             services,
             dispatch,
             certificates,
+            entrance,
             listener,
             limits,
             heartbeat_flush,
@@ -201,8 +218,8 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
-            self;
+        let Self { services, dispatch, certificates, entrance, listener, limits, .. } = self;
+        let Self { heartbeat_flush, post, collector, lock, .. } = self;
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
         if let Some(listener) = self.control {
@@ -226,7 +243,7 @@ impl App {
         let refuse = move |Refused { status, message, details }, peer: Peer| {
             refuse.refuse(status, message, details, peer.address)
         };
-        serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
+        serve::run(listener, certificates.ca.tls(), &entrance, answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if let Some(cause) = broken {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
+use url::Url;
 
 mod backup;
 mod host;
@@ -38,6 +39,7 @@ pub use smtp::{SmtpConfig, SmtpTls};
 pub use syslog::{HostPort, SyslogConfig};
 pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
 
+use kind::text::optional;
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
 /// Every setting, checked and typed. `config/zero.toml` explains each with its default.
@@ -64,8 +66,12 @@ pub struct ServerConfig {
     /// Names and addresses beside those of the machine itself, for the certificate and the check of `Host`. At most 64.
     pub names: Vec<Host>,
     pub data_dir: PathBuf,
+    /// `https://HOST[:PORT]`, where people reach it some other way than by the first name and the port of `listen`.
+    pub public_url: Option<Url>,
     /// Peers whose `X-Forwarded-For` counts. At most 64.
     pub trusted_proxies: Vec<IpNet>,
+    /// The connections of trusted proxies begin with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
     /// How long requests under way may take to finish once the server has been told to stop. At most 300 s.
     pub drain: Duration,
     /// Connections open at a time, 16 to 100,000.
@@ -173,7 +179,9 @@ impl Default for ServerConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443),
             names: Vec::new(),
             data_dir: "./data".into(),
+            public_url: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             drain: Duration::from_secs(20),
             connections: 4096,
             connections_per_address: 2048,
@@ -267,7 +275,9 @@ impl Config {
         visitor.setting("listen", text::address(), &mut server.listen);
         visitor.setting("names", list(text::host(), 64), &mut server.names);
         visitor.setting("data_dir", text::path(), &mut server.data_dir);
+        visitor.setting("public_url", optional(text::origin()), &mut server.public_url);
         visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
+        visitor.setting("proxy_protocol", switch(), &mut server.proxy_protocol);
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
@@ -331,3 +341,28 @@ const LEVELS: &[(&str, LevelFilter)] = &[
 
 const FORMATS: &[(&str, LogFormat)] =
     &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+impl ServerConfig {
+    /// What is wrong with these settings together: the keys, and a sentence.
+    fn contradiction(&self) -> Option<(&'static [&'static str], String)> {
+        let host = self.public_url.as_ref().and_then(|url| Host::parse(url.host_str()?));
+        if let Some(host) = host.filter(|host| !self.names.contains(host)) {
+            let why = format!("server.public_url leads to {host}, which server.names must have as well");
+            return Some((&["server.public_url", "server.names"], why));
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let why = "server.proxy_protocol needs server.trusted_proxies: only their headers are read";
+            return Some((&["server.proxy_protocol", "server.trusted_proxies"], why.into()));
+        }
+        None
+    }
+
+    /// Where people reach the appliance, which listens on `port`: an origin, without a slash at its end.
+    pub fn url(&self, port: u16) -> String {
+        if let Some(url) = &self.public_url {
+            return url.origin().ascii_serialization();
+        }
+        let host = self.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
+        format!("https://{host}:{port}")
+    }
+}

@@ -194,6 +194,9 @@ fn running(findings: &mut Findings, data_dir: &Path) -> Option<Status> {
         let message = format!("{waiting} {what} wait");
         findings.add("queues", Severity::Warning, message, "Look at the log: the other side may be unreachable.");
     }
+    for finding in &status.findings {
+        findings.add("proxy", Severity::Warning, finding.message.clone(), &finding.remedy);
+    }
     if status.webhooks.failing > 0 {
         let message = format!("every attempt fails for {} webhooks", status.webhooks.failing);
         findings.add("queues", Severity::Warning, message, "Look at their deliveries in the dashboard.");

@@ -158,7 +158,7 @@ fn announce(started: &Started, log: &Guard) {
         ca_sha256 = started.ca_fingerprint,
         "ready"
     );
-    let told = writeln!(io::stdout(), "ready {}", started.url).and_then(|()| io::stdout().flush());
+    let told = writeln!(io::stdout(), "ready {}", started.listens).and_then(|()| io::stdout().flush());
     if let Err(error) = told {
         tracing::warn!(%error, "cannot write the ready line to standard output");
     }
@@ -202,6 +202,7 @@ mod tests {
     #[test]
     fn the_first_start_tells_all_that_setting_up_takes_and_later_ones_nothing() {
         let mut started = Started {
+            listens: "https://localhost:8443".into(),
             url: "https://localhost:8443".into(),
             setup_code: Some("ABCD-EFGH".into()),
             ca_fingerprint: "AB:CD".into(),

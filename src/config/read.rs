@@ -101,7 +101,7 @@ impl Reader {
     /// What can only be said of two settings together, when each of them holds.
     fn compare(&mut self, config: &Config) {
         let tls = config.tls.contradiction(&config.server.names);
-        for (keys, message) in [config.smtp.contradiction(), tls].into_iter().flatten() {
+        for (keys, message) in [config.smtp.contradiction(), tls, config.server.contradiction()].into_iter().flatten() {
             self.refuse_together(keys, message);
         }
         let (longer, shorter) = ("devices.offline_after_seconds", "devices.checkin_seconds");

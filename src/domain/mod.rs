@@ -50,6 +50,7 @@ pub mod webhooks;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, Time};
@@ -88,7 +89,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
-    url: String,
+    url: ArcSwap<String>,
     passwords: Passwords,
     tokens: Verifier,
     lockout: Lockout,
@@ -134,7 +135,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
-            url: String::new(),
+            url: ArcSwap::default(),
             passwords: Passwords::new(),
             tokens: Verifier::default(),
             lockout: Lockout::default(),
@@ -158,7 +159,7 @@ impl Services {
 
     /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
     pub fn at(self, url: String) -> Self {
-        Self { url, ..self }
+        Self { url: ArcSwap::from_pointee(url), ..self }
     }
 
     /// Mails links, by way of `send`. Without it they are shown only.

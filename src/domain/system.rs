@@ -1,5 +1,8 @@
 //! The appliance itself: how it shows who it is.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use super::Services;
 use super::authz::Permission;
 use super::op::Op;
@@ -41,12 +44,14 @@ pub struct CertificateFacts {
 pub struct Edge {
     pub trust: Trust,
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
+    /// The address of a proxy that is not trusted, when everything comes through it.
+    pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
 }
 
 impl Services {
     /// Where people reach the appliance, as `https://HOST:PORT`.
-    pub fn url(&self) -> &str {
-        &self.url
+    pub fn url(&self) -> Arc<String> {
+        self.url.load_full()
     }
 
     pub fn trust(&self) -> Result<&Trust, Error> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::extract::Input;
 use super::limits::{Limits, Verdict};
 use super::metrics::Requests;
-use super::peer::client_address;
+use super::peer::{UnknownProxy, client_address};
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
@@ -48,7 +48,8 @@ pub struct Dispatch {
     pub requests: Requests,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<Ids>,
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub unknown_proxy: Arc<UnknownProxy>,
     /// Whether a `Host` is one of the appliance's names or addresses.
     pub is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether browsers trust the certificate that they are shown for a `Host`.
@@ -77,7 +78,8 @@ impl Dispatch {
         let started = Instant::now();
         let request_id: RequestId = self.ids.next();
         let now = self.clock.now();
-        let peer = client_address(socket.ip(), request.headers(), &self.trusted_proxies);
+        let peer = client_address(socket.ip(), request.headers(), &self.is_trusted_proxy);
+        self.unknown_proxy.note(socket.ip(), request.headers(), (self.is_trusted_proxy)(socket.ip().to_canonical()));
         let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
