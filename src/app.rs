@@ -9,12 +9,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
-use crate::config::{Config, Secret, ServerConfig};
+use crate::config::{Config, Loaded, Secret, ServerConfig};
 use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
+use crate::domain::settings::Changeable;
 use crate::domain::setup::NewAppliance;
 use crate::domain::system::Edge;
 use crate::domain::webhooks::Post;
@@ -48,6 +49,7 @@ mod control;
 mod doctor;
 mod folder;
 mod restore;
+mod settings;
 mod syslog;
 mod webhooks;
 
@@ -95,17 +97,18 @@ pub struct App {
 
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
-    pub async fn start(config: Config, clock: Arc<SystemClock>) -> Result<Self, StartError> {
+    pub async fn start(settings: Loaded, clock: Arc<SystemClock>) -> Result<Self, StartError> {
         let floor = clock.clone();
-        Self::start_with(config, clock, move |time| floor.raise_floor(time)).await
+        Self::start_with(settings, clock, move |time| floor.raise_floor(time)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
     pub async fn start_with(
-        config: Config,
+        settings: Loaded,
         clock: Arc<dyn Clock>,
         raise_floor: impl FnOnce(Time),
     ) -> Result<Self, StartError> {
+        let config = settings.config.clone();
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
@@ -137,12 +140,17 @@ impl App {
             certificate: Box::new(move || shown.state()),
             unknown_proxy: Box::new(move || noticed.found()),
         };
-        let services = services.at(url.clone()).within(targets).behind(edge);
+        let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
+        let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
+        let enforce = settings::enforcer(certificates.clone(), entrance.clone());
+        let changeable = Changeable::new(settings, enforce, listener.address().port());
+        let services = services.at(url.clone()).within(targets).behind(edge).changing(changeable);
         let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
         services.reconcile_ledger().map_err(failed)?;
+        services.discard_unconfirmed().await.map_err(failed)?;
         let control = match control::listen(&data_dir) {
             Ok(listener) => Some(listener),
             Err(error) => {
@@ -151,8 +159,6 @@ impl App {
             }
         };
         let router = Router::new(api::routes());
-        let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
-        let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
         let (own_names, trusted, proxies) = (ca.clone(), ca.clone(), entrance.clone());
         let dispatch = Dispatch {
             services: services.clone(),
@@ -237,7 +243,7 @@ impl App {
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
+            async move { dispatch.answer(request, peer.address, peer.entrance, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {

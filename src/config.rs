@@ -1,5 +1,5 @@
-//! Settings. A flag wins over the environment (`ZERO_<SECTION>_<KEY>`), the environment over the file, the file over
-//! the default.
+//! Settings. A flag wins over the environment (`ZERO_<SECTION>_<KEY>`), the environment over what was changed while the
+//! appliance ran ([`changed`]), that over the file, the file over the default.
 //!
 //! A setting is declared once, in [`Config::visit`], with its key, its bounds and its place in [`Config`]. Reading,
 //! printing and the names of the environment's variables all follow from that line. Reading goes on after a mistake,
@@ -16,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 mod backup;
+pub mod changed;
 mod host;
 mod kind;
 mod layers;
@@ -30,6 +31,7 @@ mod tests;
 mod tls;
 
 pub use backup::{BackupConfig, Recipient};
+pub use changed::Change;
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
@@ -72,6 +74,8 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// The connections of trusted proxies begin with a header of the PROXY protocol, version 2.
     pub proxy_protocol: bool,
+    /// How long settings that were changed while it runs wait to be confirmed, 1 s to 10 minutes.
+    pub confirm: Duration,
     /// How long requests under way may take to finish once the server has been told to stop. At most 300 s.
     pub drain: Duration,
     /// Connections open at a time, 16 to 100,000.
@@ -182,6 +186,7 @@ impl Default for ServerConfig {
             public_url: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
+            confirm: Duration::from_secs(60),
             drain: Duration::from_secs(20),
             connections: 4096,
             connections_per_address: 2048,
@@ -278,6 +283,7 @@ impl Config {
         visitor.setting("public_url", optional(text::origin()), &mut server.public_url);
         visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
         visitor.setting("proxy_protocol", switch(), &mut server.proxy_protocol);
+        visitor.setting("confirm_seconds", seconds(1..=600), &mut server.confirm);
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);

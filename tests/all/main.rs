@@ -26,6 +26,7 @@ mod pki;
 mod policies;
 mod preview;
 mod process;
+mod provisional;
 mod proxies;
 mod receiver;
 mod recover;
