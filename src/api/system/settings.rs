@@ -22,6 +22,8 @@ pub(super) struct SettingsView {
     proxy_protocol: bool,
     /// `local`, `files` or `acme`.
     tls_mode: &'static str,
+    /// How long a change waits to be confirmed.
+    confirm_seconds: u64,
     /// Settings that cannot be changed here, and what sets them: a variable of the environment, or a flag.
     fixed: BTreeMap<String, String>,
     /// The last change, as long as it waits to be confirmed.
@@ -63,6 +65,7 @@ fn view(SettingsInForce { settings, provisional }: &SettingsInForce) -> Settings
         trusted_proxies: trusted_proxies.iter().map(ToString::to_string).collect(),
         proxy_protocol: *proxy_protocol,
         tls_mode: settings.config.tls.mode.as_str(),
+        confirm_seconds: settings.config.server.confirm.as_secs(),
         fixed: settings.fixed().map(|(setting, source)| (setting.into(), source.to_string())).collect(),
         provisional: provisional
             .as_ref()
