@@ -48,6 +48,7 @@ mod certificates;
 mod control;
 mod doctor;
 mod folder;
+mod keys;
 mod restore;
 mod settings;
 mod syslog;
@@ -116,7 +117,8 @@ impl App {
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let tls_dir = data_dir.join("tls");
-        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let sealing = keys::sealing(store.reader());
+        let device_ca = DeviceCa::open(&tls_dir, &sealing, config.devices.token_life, clock.now()).map_err(failed)?;
         let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
         let ca = certificates.ca.clone();
 

@@ -9,6 +9,7 @@ pub mod named;
 pub mod names;
 mod on_disk;
 pub mod own_files;
+pub mod sealing;
 
 pub use on_disk::certificate_on_disk;
 

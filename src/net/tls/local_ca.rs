@@ -86,7 +86,7 @@ impl LocalCa {
         now: Time,
     ) -> Result<Self, TlsError> {
         let own = own_names(configured)?;
-        let authority = Authority::open(directory, "ca", "Zero local CA", now)?;
+        let authority = Authority::open(directory, "ca", "Zero local CA", None, now)?;
         let mut names = own.clone();
         add_machine(&mut names)?;
         let certificate = match load(directory, &authority)? {
