@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Services;
 use super::authz::Permission;
-use super::op::Op;
+use super::op::{Op, without_idempotency};
 use crate::clock::Time;
 use crate::config::{Change, Config, Loaded, Mistake, Mistakes, changed};
 use crate::error::{Error, FieldError};
@@ -151,7 +151,7 @@ impl Services {
                        let people in";
             return Err(Error::Conflict(why.into()));
         }
-        self.note_settings(op.stamp(), "system.settings.confirm", Vec::new()).await?;
+        self.note_settings(without_idempotency(op.stamp()), "system.settings.confirm", Vec::new()).await?;
         let mut state = changeable.state();
         if state.waiting.as_ref().is_none_or(|waiting| waiting.enforced.entrance != entrance) {
             return Err(nothing());

@@ -11,7 +11,7 @@ process.removeAllListeners("warning");
 export async function start(binary) {
   const folder = mkdtempSync(join(tmpdir(), "zero-e2e-"));
   const child = spawn(binary, ["serve", "--data-dir", join(folder, "data"), "--listen", "127.0.0.1:0"], {
-    env: { PATH: process.env.PATH, ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE: "100000", ZERO_WEBHOOKS_ALLOW_LOOPBACK: "true" },
+    env: { PATH: process.env.PATH, ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE: "100000", ZERO_WEBHOOKS_ALLOW_LOOPBACK: "true", ZERO_SERVER_CONFIRM_SECONDS: "15" },
   });
   let text = "";
   const said = await new Promise((resolve, reject) => {

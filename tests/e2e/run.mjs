@@ -8,6 +8,7 @@ import { administration } from "./administration.mjs";
 import { start } from "./appliance.mjs";
 import { people } from "./people.mjs";
 import { policies } from "./policies.mjs";
+import { reach } from "./reach.mjs";
 
 const root = new URL("../..", import.meta.url).pathname;
 const shots = `${root}target/screenshots`;
@@ -186,6 +187,7 @@ await step("a device is wiped once its name is typed, and called wiped once it s
 const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD };
 await people(story);
 await policies(story);
+await reach(story);
 await administration({ ...story, watch });
 
 await step("German is complete, and help is a key away", async () => {
