@@ -119,7 +119,9 @@ impl App {
         let tls_dir = data_dir.join("tls");
         let sealing = keys::sealing(store.reader());
         let device_ca = DeviceCa::open(&tls_dir, &sealing, config.devices.token_life, clock.now()).map_err(failed)?;
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, clock.clone())?);
+        let memory = store.memory().clone();
+        let kept = move || memory.directory().settings().names.clone();
+        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, clock.clone())?);
         let ca = certificates.ca.clone();
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
@@ -127,26 +129,25 @@ impl App {
         })?;
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
         let listens = format!("https://{host}:{}", listener.address().port());
-        let url = config.server.url(listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
         let post = webhooks::sender(&config.webhooks, targets.clone())?;
         let own_name = config.server.names.first().map(ToString::to_string);
         let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
-        let shown = certificates.clone();
+        let (shown, looked_at) = (certificates.clone(), certificates.clone());
         let unknown_proxy = Arc::new(UnknownProxy::default());
         let noticed = unknown_proxy.clone();
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
+            look: Box::new(move || looked_at.look_now()),
             unknown_proxy: Box::new(move || noticed.found()),
         };
         let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
         let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
-        let enforce = settings::enforcer(certificates.clone(), entrance.clone());
-        let changeable = Changeable::new(settings, enforce, listener.address().port());
-        let services = services.at(url.clone()).within(targets).behind(edge).changing(changeable);
+        let changeable = Changeable::new(settings, settings::enforcer(certificates.clone(), entrance.clone()));
+        let services = services.at(listener.address().port()).within(targets).behind(edge).changing(changeable);
         let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -176,7 +177,7 @@ impl App {
         };
         let started = Started {
             listens,
-            url,
+            url: services.url(),
             setup_code: services.setup_code().map(Into::into),
             ca_fingerprint: ca.authority().fingerprint(),
             ca_path: tls_dir.join("ca.pem"),

@@ -363,12 +363,13 @@ impl ServerConfig {
         None
     }
 
-    /// Where people reach the appliance, which listens on `port`: an origin, without a slash at its end.
-    pub fn url(&self, port: u16) -> String {
+    /// Where people reach the appliance, which listens on `port` and may have a name that is not in the settings: an origin,
+    /// without a slash at its end.
+    pub fn url(&self, other: Option<String>, port: u16) -> String {
         if let Some(url) = &self.public_url {
             return url.origin().ascii_serialization();
         }
-        let host = self.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
+        let host = self.names.first().map(ToString::to_string).or(other).unwrap_or_else(|| "localhost".into());
         format!("https://{host}:{port}")
     }
 }

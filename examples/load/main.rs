@@ -19,6 +19,7 @@ mod policies;
 mod process;
 mod rates;
 mod table;
+mod webhooks;
 
 use table::Table;
 
@@ -47,6 +48,7 @@ enum Figure {
     Fleet,
     Policies,
     Log,
+    Webhooks,
     Flash,
 }
 
@@ -129,6 +131,9 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     }
     if wanted(Figure::Log) {
         log::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Webhooks) {
+        webhooks::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Flash) {
         flash::measure(plan, &mut table).await?;

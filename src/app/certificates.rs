@@ -53,17 +53,20 @@ enum Source {
 }
 
 impl Certificates {
-    /// `devices`: who issues the certificates of devices.
+    /// `devices`: who issues the certificates of devices. `kept`: the names that are kept with the data.
     pub fn open(
         config: &Config,
         directory: &Path,
         devices: &DeviceCa,
+        kept: impl Fn() -> Vec<String> + Send + Sync + 'static,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
         let authority = devices.authority().certificate_der().to_vec().into();
         let clients = config.tls.device_certificates.then(|| Clients { authority, clock: clock.clone() });
-        let ca = LocalCa::open(directory, &names_of(config), clients.as_ref(), now).map_err(failed)?;
+        let names = names_of(config);
+        let others = move || kept().iter().filter_map(|host| Host::parse(host)).map(|host| name(&host)).collect();
+        let ca = LocalCa::open(directory, &names, others, clients.as_ref(), now).map_err(failed)?;
         let current = Current::open(config, directory, now)?;
         // Before the first client comes.
         if let Source::Files(files) = &current.source {

@@ -201,6 +201,16 @@ fn running(findings: &mut Findings, data_dir: &Path) -> Option<Status> {
         let message = format!("every attempt fails for {} webhooks", status.webhooks.failing);
         findings.add("queues", Severity::Warning, message, "Look at their deliveries in the dashboard.");
     }
+    if let Some(syslog) = &status.syslog {
+        let message = format!("{} entries of the audit log wait for {}", syslog.waiting, syslog.server);
+        match &syslog.problem {
+            Some(problem) => {
+                let remedy = "Check the collector and [syslog] in the settings; what waits is sent when it is back.";
+                findings.add("syslog", Severity::Warning, format!("{message}: {problem}"), remedy);
+            }
+            None => findings.fine("syslog", message),
+        }
+    }
     Some(status)
 }
 

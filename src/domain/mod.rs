@@ -48,10 +48,9 @@ mod tokens;
 pub mod users;
 pub mod webhooks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::{Clock, Time};
@@ -90,7 +89,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
-    url: ArcSwap<String>,
+    port: u16,
     passwords: Passwords,
     tokens: Verifier,
     lockout: Lockout,
@@ -113,6 +112,7 @@ pub struct Services {
     backups: Backups,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
+    collector: Mutex<Option<Result<(), String>>>,
 }
 
 impl Services {
@@ -137,7 +137,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
-            url: ArcSwap::default(),
+            port: 0,
             passwords: Passwords::new(),
             tokens: Verifier::default(),
             lockout: Lockout::default(),
@@ -157,12 +157,13 @@ impl Services {
             backups: Backups::default(),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
+            collector: Mutex::default(),
         }
     }
 
-    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
-    pub fn at(self, url: String) -> Self {
-        Self { url: ArcSwap::from_pointee(url), ..self }
+    /// Listening there.
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// Mails links, by way of `send`. Without it they are shown only.

@@ -34,8 +34,6 @@ pub struct Enforced {
 /// What is in force, and what of it waits to be confirmed.
 pub struct Changeable {
     enforce: Box<Enforce>,
-    /// Where the appliance listens.
-    port: u16,
     state: Mutex<State>,
     news: Notify,
 }
@@ -69,9 +67,13 @@ pub struct Provisional {
 type Differences = Vec<(&'static str, String)>;
 
 impl Changeable {
-    pub fn new(settings: Loaded, enforce: Box<Enforce>, port: u16) -> Self {
+    pub fn new(settings: Loaded, enforce: Box<Enforce>) -> Self {
         let state = State { settings: Arc::new(settings), waiting: None };
-        Self { enforce, port, state: Mutex::new(state), news: Notify::new() }
+        Self { enforce, state: Mutex::new(state), news: Notify::new() }
+    }
+
+    pub fn settings(&self) -> Arc<Loaded> {
+        self.state().settings.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,7 +122,6 @@ impl Services {
                     return Err(Error::field("settings", format!("cannot be taken into force: {why}")));
                 }
             };
-            self.url.store(Arc::new(next.config.server.url(changeable.port)));
             let window = self.config.server.confirm;
             let before = std::mem::replace(&mut state.settings, Arc::new(next));
             let (until, shown_until) = (Instant::now() + window, self.now().plus(window));
@@ -192,7 +193,6 @@ impl Services {
         let mut state = changeable.state();
         let waiting = state.waiting.take_if(|waiting| now.is_none_or(|now| waiting.until <= now))?;
         (waiting.enforced.undo)();
-        self.url.store(Arc::new(waiting.before.config.server.url(changeable.port)));
         let differences = differences(&state.settings, &waiting.before);
         state.settings = waiting.before;
         // What is left behind goes with the next change or the next start.

@@ -40,6 +40,8 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     pub webhooks: Webhooks,
     pub mail_waiting: u64,
+    /// `None` where the audit log is copied nowhere.
+    pub syslog: Option<Syslog>,
     /// Of all organizations, by status.
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
@@ -122,6 +124,17 @@ pub struct Webhooks {
     pub dropped: u64,
 }
 
+/// The copy of the audit log on its way to a collector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Syslog {
+    pub server: String,
+    pub connected: bool,
+    /// Why there is no connection.
+    pub problem: Option<String>,
+    /// Entries that the collector is not known to have.
+    pub waiting: u64,
+}
+
 impl Services {
     pub fn system(&self, op: &Op) -> Result<Status, Error> {
         op.require(Permission::SystemAdmin)?;
@@ -179,6 +192,7 @@ impl Services {
                 dropped: states.iter().map(|state| state.dropped).sum(),
             },
             mail_waiting: outgoing_mail::length(&snapshot)?,
+            syslog: self.syslog_status()?,
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
             findings: self.findings(),
@@ -188,6 +202,17 @@ impl Services {
     fn findings(&self) -> Vec<Finding> {
         let unknown_proxy = self.edge.as_ref().and_then(|edge| (edge.unknown_proxy)());
         unknown_proxy.into_iter().map(Finding::unknown_proxy).collect()
+    }
+
+    fn syslog_status(&self) -> Result<Option<Syslog>, Error> {
+        let Some(server) = &self.config.syslog.server else { return Ok(None) };
+        let collector = self.collector();
+        Ok(Some(Syslog {
+            server: server.to_string(),
+            connected: collector == Some(Ok(())),
+            problem: collector.and_then(Result::err),
+            waiting: self.not_forwarded(&self.forwarded()?)?,
+        }))
     }
 
     fn devices_by_status(&self) -> Vec<(String, u64)> {

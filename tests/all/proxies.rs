@@ -175,6 +175,9 @@ async fn links_begin_with_what_people_reach_and_not_with_what_the_proxy_does() {
         ("ZERO_SERVER_PUBLIC_URL", "https://zero.example.com"),
     ])
     .await;
-    let overview = server.send(server.request(Method::GET, "/system/ca")).await.expect(200);
-    assert_eq!(overview["downloads"]["pem"], "https://zero.example.com/api/v1/system/ca.pem");
+    let admin = server.token().await;
+    let mia = json!({"name": "Mia", "email": "mia@acme.example", "role": "user"});
+    let made = server.post("/users", &admin, mia).await.expect(201);
+    let link = made["invitation"]["url"].as_str().unwrap();
+    assert!(link.starts_with("https://zero.example.com/invite#"), "{link}");
 }

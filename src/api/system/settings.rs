@@ -41,7 +41,7 @@ struct ProvisionalView {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SettingsChange {
-    /// DNS names and addresses under which the appliance is reached, beside those of the machine.
+    /// DNS names and addresses under which the appliance is reached, beside those of the machine and those given at setup.
     #[schemars(length(max = 64), inner(length(max = 253)))]
     names: Option<Vec<String>>,
     /// `https://HOST` or `https://HOST:PORT`; empty for the first name and the port it listens on.

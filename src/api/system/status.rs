@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
-use crate::domain::status::{Certificate, Finding, Status};
+use crate::domain::status::{Certificate, Finding, Status, Syslog};
 use crate::error::Error;
 use crate::http::respond::Json;
 
@@ -21,6 +21,8 @@ pub(super) struct SystemView {
     backup: BackupView,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
+    /// Null where the audit log is copied nowhere.
+    syslog: Option<SyslogView>,
     /// Of all organizations, by status.
     devices: BTreeMap<String, u64>,
     memory_bytes: Option<u64>,
@@ -82,6 +84,22 @@ struct Queues {
 }
 
 #[derive(Serialize, JsonSchema)]
+struct SyslogView {
+    server: String,
+    connected: bool,
+    /// Why there is no connection.
+    problem: Option<String>,
+    /// Audit entries that the collector is not known to have.
+    waiting: u64,
+}
+
+impl From<Syslog> for SyslogView {
+    fn from(Syslog { server, connected, problem, waiting }: Syslog) -> Self {
+        Self { server, connected, problem, waiting }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 struct ShownCertificateView {
     not_after: Time,
     /// DNS names and addresses that it is good for.
@@ -108,6 +126,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         certificate,
         webhooks,
         mail_waiting,
+        syslog,
         devices,
         memory_bytes,
         findings,
@@ -141,6 +160,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             overdue: backup.overdue,
         },
         certificate: certificate.map(ShownCertificateView::from),
+        syslog: syslog.map(SyslogView::from),
         devices: devices.into_iter().collect(),
         memory_bytes,
         findings: findings.into_iter().map(FindingView::from).collect(),

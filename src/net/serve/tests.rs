@@ -118,7 +118,7 @@ fn refuse(Refused { status, message, details }: Refused, peer: Peer) -> Response
 impl Running {
     async fn start(limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
-        let ca = Arc::new(LocalCa::open(directory.path(), &[], None, NOW).unwrap());
+        let ca = Arc::new(LocalCa::open(directory.path(), &[], Vec::new, None, NOW).unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
         let service = Arc::new(Service::default());

@@ -25,14 +25,15 @@ use crate::clock::Time;
 
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-type AddMachine = Box<dyn Fn(&mut Names) -> Result<(), TlsError> + Send + Sync>;
+/// Adds what may change while the server runs.
+type AddCurrent = Box<dyn Fn(&mut Names) -> Result<(), TlsError> + Send + Sync>;
 
 /// The local CA, the server certificate that it has issued, and the TLS that shows it.
 pub struct LocalCa {
     directory: PathBuf,
     authority: Authority,
     configured: ArcSwap<Names>,
-    add_machine: AddMachine,
+    add_current: AddCurrent,
     tls: ServerTls,
     names: ArcSwap<Names>,
     validity: Mutex<Validity>,
@@ -68,18 +69,23 @@ struct ServerCertificate {
 
 impl LocalCa {
     /// Opens what `directory` holds and makes what is missing. The certificate is for `configured` (DNS names and
-    /// addresses), `localhost`, this machine's host name, and its addresses.
+    /// addresses), `localhost`, this machine's host name, its addresses, and what `others` says at the time.
     pub fn open(
         directory: &Path,
         configured: &[String],
+        others: impl Fn() -> Vec<String> + Send + Sync + 'static,
         clients: Option<&Clients>,
         now: Time,
     ) -> Result<Self, TlsError> {
-        Self::open_on(Box::new(Names::add_machine), directory, configured, clients, now)
+        let add = move |names: &mut Names| {
+            names.add_machine()?;
+            others().iter().try_for_each(|name| names.add(name))
+        };
+        Self::open_on(Box::new(add), directory, configured, clients, now)
     }
 
     fn open_on(
-        add_machine: AddMachine,
+        add_current: AddCurrent,
         directory: &Path,
         configured: &[String],
         clients: Option<&Clients>,
@@ -88,7 +94,7 @@ impl LocalCa {
         let own = own_names(configured)?;
         let authority = Authority::open(directory, "ca", "Zero local CA", None, now)?;
         let mut names = own.clone();
-        add_machine(&mut names)?;
+        add_current(&mut names)?;
         let certificate = match load(directory, &authority)? {
             Some(found) if found.names == names && found.validity.is_fresh(now) => found,
             _ => issue(directory, &authority, names, now)?,
@@ -97,21 +103,21 @@ impl LocalCa {
             directory: directory.into(),
             authority,
             configured: ArcSwap::from_pointee(own),
-            add_machine,
+            add_current,
             tls: ServerTls::new(certificate.key, clients)?,
             names: ArcSwap::from_pointee(certificate.names),
             validity: Mutex::new(certificate.validity),
         })
     }
 
-    /// Makes a new server certificate when this machine's addresses have changed or the old one has grown old, and
+    /// Makes a new server certificate when names or addresses have changed or the old one has grown old, and
     /// shows it from the next handshake on. Returns whether it did. After an error the old one stays in place.
     ///
     /// Cheap when there is nothing to do: meant to be called every minute, so that a new address works soon.
     pub fn renew(&self, now: Time) -> Result<bool, TlsError> {
         let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
         let mut names = Names::clone(&self.configured.load());
-        (self.add_machine)(&mut names)?;
+        (self.add_current)(&mut names)?;
         if **self.names.load() == names && validity.is_fresh(now) {
             return Ok(false);
         }
@@ -123,7 +129,7 @@ impl LocalCa {
     pub fn answer_to(&self, configured: &[String], now: Time) -> Result<Before, TlsError> {
         let own = own_names(configured)?;
         let mut names = own.clone();
-        (self.add_machine)(&mut names)?;
+        (self.add_current)(&mut names)?;
         let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
         let before = Before { configured: self.configured.load_full(), names: self.names(), key: self.tls.local() };
         if *before.names != names {
