@@ -33,6 +33,7 @@ use crate::model::hex::Hex;
 use crate::net::Refused;
 use crate::net::entrance::{Entrance, Proxies};
 use crate::net::listener::Listener;
+use crate::net::outbound::Egress;
 use crate::net::serve::{self, Peer};
 use crate::net::smtp::{Mail, MailError, Smtp};
 use crate::net::syslog::Syslog;
@@ -57,7 +58,7 @@ mod webhooks;
 pub use backup::{Salvaged, back_up, salvage};
 pub use bundle::bundle;
 use certificates::Certificates;
-pub use doctor::{Finding, Severity, examine};
+pub use doctor::examine;
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
 
@@ -99,8 +100,8 @@ pub struct App {
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
     pub async fn start(settings: Loaded, clock: Arc<SystemClock>) -> Result<Self, StartError> {
-        let floor = clock.clone();
-        Self::start_with(settings, clock, move |time| floor.raise_floor(time)).await
+        let (floor, trusts) = (clock.clone(), settings.config.server.trust_clock);
+        Self::start_with(settings, clock, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
@@ -116,12 +117,14 @@ impl App {
         let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
+        let egress = Arc::new(Egress::new(config.network.clone()));
         let tls_dir = data_dir.join("tls");
         let sealing = keys::sealing(store.reader());
         let device_ca = DeviceCa::open(&tls_dir, &sealing, config.devices.token_life, clock.now()).map_err(failed)?;
         let memory = store.memory().clone();
         let kept = move || memory.directory().settings().names.clone();
-        let certificates = Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, clock.clone())?);
+        let certificates =
+            Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, egress.clone(), clock.clone())?);
         let ca = certificates.ca.clone();
 
         let listener = Listener::bind(config.server.listen).await.map_err(|error| {
@@ -131,24 +134,28 @@ impl App {
         let listens = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
-        let targets = webhooks::targets(config.webhooks.clone(), ca.clone(), listener.address().port());
-        let post = webhooks::sender(&config.webhooks, targets.clone())?;
+        let targets = webhooks::targets(config.webhooks.clone(), egress.clone(), ca.clone(), listener.address().port());
+        let post = webhooks::sender(&config.webhooks, egress.clone(), targets.clone())?;
         let own_name = config.server.names.first().map(ToString::to_string);
-        let collector = Syslog::new(&config.syslog, own_name.as_deref()).map_err(failed)?.map(syslog::connect);
-        let (shown, looked_at) = (certificates.clone(), certificates.clone());
+        let collector = Syslog::new(&config.syslog, egress.clone(), own_name.as_deref()).map_err(failed)?;
+        let collector = collector.map(syslog::connect);
+        let (shown, renewed) = (certificates.clone(), certificates.clone());
+        let (asked, looked_at) = (egress.clone(), config.clone());
         let unknown_proxy = Arc::new(UnknownProxy::default());
         let noticed = unknown_proxy.clone();
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
-            look: Box::new(move || looked_at.look_now()),
+            look: Box::new(move || renewed.look_now()),
             unknown_proxy: Box::new(move || noticed.found()),
+            denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
+            diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
         };
         let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
         let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
         let changeable = Changeable::new(settings, settings::enforcer(certificates.clone(), entrance.clone()));
         let services = services.at(listener.address().port()).within(targets).behind(edge).changing(changeable);
-        let services = Arc::new(match Smtp::new(&config.smtp, &host).map_err(failed)? {
+        let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
@@ -269,6 +276,21 @@ impl App {
         }
         drop(lock);
         Ok(())
+    }
+}
+
+/// Tells the clock what the data knows of time, and the log when the machine knows better and is not believed.
+fn believe(clock: &SystemClock, floor: Time, trusts: bool) {
+    clock.raise_floor(floor);
+    if trusts {
+        clock.trust();
+    }
+    if let Some(machine) = clock.doubted() {
+        tracing::error!(
+            %machine, last = %floor,
+            "the machine's clock is more than a year ahead of the last time that is known, and nothing keeps it: time goes \
+             on from there. Let NTP set it, or start with server.trust_clock = true if it is right"
+        );
     }
 }
 
@@ -396,7 +418,7 @@ fn offline<T>(config: &Config, work: impl AsyncFnOnce(&Store, Time) -> Result<T,
     let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
     let store =
         Store::open(&config.server.data_dir.join(DATA_FILE), &config.store, ids, clock.now()).map_err(failed)?;
-    clock.raise_floor(store.clock_floor().map_err(failed)?);
+    believe(&clock, store.clock_floor().map_err(failed)?, config.server.trust_clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
     let done = runtime.block_on(work(&store, clock.now()));
     store.close();

@@ -120,15 +120,28 @@ pub trait Clock: Send + Sync + 'static {
 /// The machine's clock above a floor: the latest time this appliance is known to have lived through.
 ///
 /// A Raspberry Pi without a battery wakes in 1970. Until its clock has been set, time goes on from the floor, so
-/// that expired tokens stay expired and the fleet does not go offline all at once.
+/// that expired tokens stay expired and the fleet does not go offline all at once. The same holds for a clock that is
+/// years ahead while nothing keeps it: believed once, it would be the floor for good.
 pub struct SystemClock {
     started: Instant,
     floor_ms: AtomicI64,
+    /// How far above the floor the machine is believed by itself.
+    leap_ms: AtomicI64,
+    machine_ms: fn() -> i64,
+    is_kept: fn() -> bool,
 }
+
+/// From here on a clock that is ahead needs somebody to vouch for it: longer than most machines are ever off.
+pub const LEAP: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { started: Instant::now(), floor_ms: AtomicI64::new(0) }
+        Self::of(machine_ms, is_kept)
+    }
+
+    fn of(machine_ms: fn() -> i64, is_kept: fn() -> bool) -> Self {
+        let (floor_ms, leap_ms) = (AtomicI64::new(0), AtomicI64::new(LEAP.as_millis() as i64));
+        Self { started: Instant::now(), floor_ms, leap_ms, machine_ms, is_kept }
     }
 
     /// Time is never earlier than `floor` plus what has passed since this process started.
@@ -136,10 +149,31 @@ impl SystemClock {
         self.floor_ms.fetch_max(floor.unix().saturating_mul(1000), Ordering::Relaxed);
     }
 
-    fn machine_ms() -> i64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    /// Believes the machine, however far ahead it is.
+    pub fn trust(&self) {
+        self.leap_ms.store(i64::MAX, Ordering::Relaxed);
     }
+
+    /// What the machine says, when it is not believed.
+    pub fn doubted(&self) -> Option<Time> {
+        let machine = Time((self.machine_ms)().div_euclid(1000));
+        (machine.since(self.now()) > Duration::from_secs(60)).then_some(machine)
+    }
+}
+
+fn machine_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether the kernel says that something (NTP) keeps the machine's clock right.
+pub fn is_kept() -> bool {
+    // SAFETY: a timex of zeros is one that asks and changes nothing, and the call writes only to it.
+    let (state, asked) = unsafe {
+        let mut asked: libc::timex = std::mem::zeroed();
+        (libc::adjtimex(&raw mut asked), asked)
+    };
+    state >= 0 && state != libc::TIME_ERROR && asked.status & libc::STA_UNSYNC == 0
 }
 
 impl Default for SystemClock {
@@ -151,7 +185,11 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
         let up = i64::try_from(self.uptime().as_millis()).unwrap_or(i64::MAX);
-        Self::machine_ms().max(self.floor_ms.load(Ordering::Relaxed).saturating_add(up))
+        let floor = self.floor_ms.load(Ordering::Relaxed);
+        let (machine, least) = ((self.machine_ms)(), floor.saturating_add(up));
+        // Before anything is known of the past, the machine is all there is.
+        let is_ahead = floor > 0 && machine.saturating_sub(least) > self.leap_ms.load(Ordering::Relaxed);
+        if is_ahead && !(self.is_kept)() { least } else { machine.max(least) }
     }
 
     fn uptime(&self) -> Duration {
@@ -198,6 +236,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+    const YEAR: i64 = 366 * 86_400;
+
+    /// What a clock shows on a machine that shows `NOW`, when the appliance has lived until `floor`.
+    fn shown(floor: i64, is_kept: fn() -> bool) -> (i64, Option<Time>) {
+        let clock = SystemClock::of(|| NOW * 1000, is_kept);
+        clock.raise_floor(Time(floor));
+        (clock.now().unix(), clock.doubted())
+    }
+
+    /// It would be the floor for ever: once corrected, everything would lie in the past.
+    #[test]
+    fn a_clock_years_ahead_is_believed_only_when_somebody_vouches_for_it() {
+        assert_eq!(shown(0, || false), (NOW, None), "there is no past yet");
+        assert_eq!(shown(NOW - YEAR + 10, || false), (NOW, None), "it was off for a long time");
+        assert_eq!(shown(NOW - 2 * YEAR, || false), (NOW - 2 * YEAR, Some(Time(NOW))));
+        assert_eq!(shown(NOW - 2 * YEAR, || true), (NOW, None), "NTP keeps it");
+        assert_eq!(shown(NOW + YEAR, || true), (NOW + YEAR, None), "it never goes back");
+        let clock = SystemClock::of(|| NOW * 1000, || false);
+        clock.raise_floor(Time(NOW - 20 * YEAR));
+        clock.trust();
+        assert_eq!((clock.now().unix(), clock.doubted()), (NOW, None));
+    }
 
     proptest! {
         #[test]

@@ -21,6 +21,7 @@ mod host;
 mod kind;
 mod layers;
 mod mistake;
+mod network;
 mod print;
 mod read;
 mod secret;
@@ -35,6 +36,7 @@ pub use changed::Change;
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
+pub use network::{Destination, Egress, NetworkConfig};
 pub use read::Loaded;
 pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
@@ -49,6 +51,7 @@ use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, second
 pub struct Config {
     pub server: ServerConfig,
     pub tls: TlsConfig,
+    pub network: NetworkConfig,
     pub limits: LimitsConfig,
     pub auth: AuthConfig,
     pub devices: DevicesConfig,
@@ -68,6 +71,8 @@ pub struct ServerConfig {
     /// Names and addresses beside those of the machine itself, for the certificate and the check of `Host`. At most 64.
     pub names: Vec<Host>,
     pub data_dir: PathBuf,
+    /// The machine's clock is believed however far ahead it is.
+    pub trust_clock: bool,
     /// `https://HOST[:PORT]`, where people reach it some other way than by the first name and the port of `listen`.
     pub public_url: Option<Url>,
     /// Peers whose `X-Forwarded-For` counts. At most 64.
@@ -122,6 +127,8 @@ pub struct DevicesConfig {
     pub token_life: Duration,
     /// A command that has not been delivered after this long expires, 1 to 365 days.
     pub command_life: Duration,
+    /// How long a command that has ended is kept, 1 to 3,650 days.
+    pub command_history: Duration,
     /// The VPN addresses of an organization's devices, unless it has its own pool. A network of /8 to /30.
     pub address_pool: Ipv4Net,
 }
@@ -130,6 +137,8 @@ pub struct DevicesConfig {
 pub struct AuditConfig {
     /// Age past which entries of the audit log are let go, at most 100 years; zero for never.
     pub retention: Duration,
+    /// Entries that an organization's log may have, before the oldest are let go; 0 for any number.
+    pub most_entries: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -183,6 +192,7 @@ impl Default for ServerConfig {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8443),
             names: Vec::new(),
             data_dir: "./data".into(),
+            trust_clock: false,
             public_url: None,
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
@@ -225,6 +235,7 @@ impl Default for DevicesConfig {
             checkin: Duration::from_secs(MINUTE),
             token_life: Duration::from_secs(365 * DAY),
             command_life: Duration::from_secs(30 * DAY),
+            command_history: Duration::from_secs(365 * DAY),
             address_pool: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
         }
     }
@@ -274,12 +285,14 @@ impl Config {
     }
 
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } = self;
+        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } =
+            self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
         visitor.setting("names", list(text::host(), 64), &mut server.names);
         visitor.setting("data_dir", text::path(), &mut server.data_dir);
+        visitor.setting("trust_clock", switch(), &mut server.trust_clock);
         visitor.setting("public_url", optional(text::origin()), &mut server.public_url);
         visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
         visitor.setting("proxy_protocol", switch(), &mut server.proxy_protocol);
@@ -289,6 +302,7 @@ impl Config {
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
 
         tls.visit(visitor);
+        network.visit(visitor);
 
         visitor.section("limits");
         visitor.setting("authenticated_per_minute", per_minute(), &mut limits.authenticated_per_minute);
@@ -309,10 +323,12 @@ impl Config {
         visitor.setting("checkin_seconds", seconds(1..=DAY), &mut devices.checkin);
         visitor.setting("token_days", days(1..=3_650), &mut devices.token_life);
         visitor.setting("command_days", days(1..=365), &mut devices.command_life);
+        visitor.setting("command_history_days", days(1..=3_650), &mut devices.command_history);
         visitor.setting("address_pool", text::pool(), &mut devices.address_pool);
 
         visitor.section("audit");
         visitor.setting("retention_days", days(0..=36_500), &mut audit.retention);
+        visitor.setting("retention_entries", count(0..=4_000_000_000), &mut audit.most_entries);
 
         syslog.visit(visitor);
 

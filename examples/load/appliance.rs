@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use serde_json::{Value, json};
@@ -100,6 +100,19 @@ impl Appliance {
     /// The certificate of its own authority.
     pub fn ca(&self) -> PathBuf {
         self.data().join("tls/ca.pem")
+    }
+
+    pub fn backups(&self) -> PathBuf {
+        self.data().join("backups")
+    }
+
+    /// Restores a backup into a folder that is empty; tells how long that took.
+    pub fn restore(&self, file: &Path, folder: &Path) -> Fallible<Duration> {
+        let mut command = self.command(&["restore"])?;
+        let command = command.arg(file).env("ZERO_DATA_DIR", folder.join("data")).stdout(Stdio::null());
+        let before = Instant::now();
+        let status = command.status()?;
+        if status.success() { Ok(before.elapsed()) } else { Err(format!("zero restore ended with {status}").into()) }
     }
 
     fn data(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::appliance::Appliance;
 use crate::client::{Call, Crowd};
 use crate::{CONNECTIONS, Fallible};
 
@@ -76,5 +77,25 @@ pub async fn populate(appliance: &crate::appliance::Appliance, count: usize) -> 
     let (devices, _) = enrol(&mut crowd, appliance.token(), 0, Until::Count(count)).await?;
     let online: Vec<_> = devices.iter().step_by(4).cloned().collect();
     check_in(&mut crowd, &online).await?;
+    Ok(devices)
+}
+
+/// A fleet whose audit log has so many entries: ten for each device.
+pub async fn with_history(appliance: &Appliance, entries: usize) -> Fallible<Vec<Device>> {
+    let mut crowd = appliance.client()?.crowd(CONNECTIONS * 4).await?;
+    let (devices, _) = enrol(&mut crowd, appliance.token(), 0, Until::Count(entries / 10)).await?;
+    // Each is suspended and resumed until the log is as long as it shall be.
+    let calls = |status: &str| -> Fallible<Vec<Call>> {
+        let change = |device: &Device| {
+            let path = format!("/api/v1/devices/{}/status", device.id);
+            Ok(Call::new(Method::PUT, &path, appliance.token())?.body(&json!({"status": status})))
+        };
+        devices.iter().map(change).collect()
+    };
+    let changes = [calls("suspended")?, calls("online")?].map(Arc::new);
+    for turn in 0..9 {
+        let (calls, at) = (changes[turn % 2].clone(), Arc::new(AtomicUsize::new(0)));
+        crowd.run(move || calls.get(at.fetch_add(1, Ordering::Relaxed)).cloned(), |_| ()).await?;
+    }
     Ok(devices)
 }

@@ -1,38 +1,19 @@
 //! What it costs to verify and to export a long audit log.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use http::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::appliance::Appliance;
-use crate::client::Call;
-use crate::devices::{self, Until};
+use crate::devices;
 use crate::table::Table;
-use crate::{CONNECTIONS, Fallible, Plan};
+use crate::{Fallible, Plan};
 
 const MIB: f64 = 1024.0 * 1024.0;
 
 pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     let appliance = Appliance::set_up(&[]).await?;
-    let mut crowd = appliance.client()?.crowd(CONNECTIONS * 4).await?;
-    let (devices, _) = devices::enrol(&mut crowd, appliance.token(), 0, Until::Count(plan.entries / 10)).await?;
-    // Each is suspended and resumed until the log is as long as it shall be.
-    let calls = |status: &str| -> Fallible<Vec<Call>> {
-        let change = |device: &devices::Device| {
-            let path = format!("/api/v1/devices/{}/status", device.id);
-            Ok(Call::new(Method::PUT, &path, appliance.token())?.body(&json!({"status": status})))
-        };
-        devices.iter().map(change).collect()
-    };
-    let changes = [calls("suspended")?, calls("online")?].map(Arc::new);
-    for turn in 0..9 {
-        let (calls, at) = (changes[turn % 2].clone(), Arc::new(AtomicUsize::new(0)));
-        crowd.run(move || calls.get(at.fetch_add(1, Ordering::Relaxed)).cloned(), |_| ()).await?;
-    }
-    drop(crowd);
+    devices::with_history(&appliance, plan.entries).await?;
 
     let mut connection = appliance.client()?.connect().await?;
     let before = Instant::now();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod appliance;
+mod backup;
 mod bare;
 mod client;
 mod devices;
@@ -49,6 +50,7 @@ enum Figure {
     Policies,
     Log,
     Webhooks,
+    Backup,
     Flash,
 }
 
@@ -134,6 +136,9 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     }
     if wanted(Figure::Webhooks) {
         webhooks::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Backup) {
+        backup::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Flash) {
         flash::measure(plan, &mut table).await?;

@@ -8,12 +8,12 @@ use regex::Regex;
 use serde_json::{Map, Value, json};
 
 use super::control::Client;
-use super::doctor::Finding;
-use crate::config::Loaded;
+use crate::config::{Config, Destination, Loaded};
+use crate::domain::diagnosis::Finding;
 use crate::domain::status::Status;
 
 /// Settings whose text is one of a few words.
-const WORDS: &[&str] = &["log.level", "log.format", "smtp.tls"];
+const WORDS: &[&str] = &["log.level", "log.format", "smtp.tls", "tls.mode", "network.egress"];
 
 /// The bundle, as JSON.
 pub fn bundle(loaded: Option<&Loaded>, findings: &[Finding]) -> Value {
@@ -82,6 +82,7 @@ fn without_names(mut status: Status) -> Value {
     status.findings.clear();
     let names = status.certificate.as_mut().map(|certificate| {
         certificate.ca_sha256 = String::new();
+        certificate.problem = certificate.problem.take().map(|_| "see the doctor".into());
         std::mem::take(&mut certificate.names).len()
     });
     let mut value = serde_json::to_value(status).unwrap_or_default();
@@ -105,7 +106,11 @@ impl Redaction {
             known.push(server.data_dir.display().to_string());
             known.push(server.listen.to_string());
             known.extend(server.names.iter().map(ToString::to_string));
-            known.extend(loaded.config.smtp.host.iter().map(ToString::to_string));
+            let Config { smtp, syslog, tls, network, .. } = &loaded.config;
+            known.extend(smtp.host.iter().map(ToString::to_string));
+            known.extend(syslog.server.iter().map(|server| server.host.to_string()));
+            known.extend(url::Url::parse(&tls.acme_directory).ok().and_then(|url| url.host_str().map(Into::into)));
+            known.extend(network.exceptions.iter().map(Destination::to_string));
         }
         known.extend(status.and_then(|status| status.certificate.as_ref()).into_iter().flat_map(|c| c.names.clone()));
         known.push(rustix::system::uname().nodename().to_string_lossy().into_owned());

@@ -11,7 +11,7 @@ use super::{StartError, failed};
 use crate::clock::{Clock, Time};
 use crate::config::{AcmeChallenge, Config, Host, TlsMode};
 use crate::domain::system::{CertificateFacts, ServerCertificate, Trust};
-use crate::net::outbound::{self, Client};
+use crate::net::outbound::{Client, Egress, Purpose};
 use crate::net::tls::acme::{Acme, Challenge};
 use crate::net::tls::device_ca::DeviceCa;
 use crate::net::tls::local_ca::LocalCa;
@@ -29,6 +29,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Certificates {
     pub ca: Arc<LocalCa>,
     directory: PathBuf,
+    egress: Arc<Egress>,
     current: ArcSwap<Current>,
     clock: Arc<dyn Clock>,
     look: Notify,
@@ -59,6 +60,7 @@ impl Certificates {
         directory: &Path,
         devices: &DeviceCa,
         kept: impl Fn() -> Vec<String> + Send + Sync + 'static,
+        egress: Arc<Egress>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let now = clock.now();
@@ -67,7 +69,7 @@ impl Certificates {
         let names = names_of(config);
         let others = move || kept().iter().filter_map(|host| Host::parse(host)).map(|host| name(&host)).collect();
         let ca = LocalCa::open(directory, &names, others, clients.as_ref(), now).map_err(failed)?;
-        let current = Current::open(config, directory, now)?;
+        let current = Current::open(config, directory, &egress, now)?;
         // Before the first client comes.
         if let Source::Files(files) = &current.source {
             current.look_at(files, now);
@@ -76,6 +78,7 @@ impl Certificates {
         Ok(Self {
             ca: Arc::new(ca),
             directory: directory.into(),
+            egress,
             current: ArcSwap::from_pointee(current),
             clock,
             look: Notify::new(),
@@ -92,7 +95,7 @@ impl Certificates {
         let (now, before) = (self.clock.now(), self.current.load_full());
         let mut names_before = None;
         if before.names != config.server.names || before.mode != config.tls.mode {
-            let next = Current::open(config, &self.directory, now).map_err(|error| error.to_string())?;
+            let next = Current::open(config, &self.directory, &self.egress, now).map_err(|error| error.to_string())?;
             if let Source::Files(files) = &next.source {
                 files.look(&next.slot, now).map_err(|error| error.to_string())?;
             }
@@ -199,7 +202,7 @@ impl Certificates {
 }
 
 impl Current {
-    fn open(config: &Config, directory: &Path, now: Time) -> Result<Self, StartError> {
+    fn open(config: &Config, directory: &Path, egress: &Arc<Egress>, now: Time) -> Result<Self, StartError> {
         let mut wanted = Names::default();
         names_of(config).iter().try_for_each(|name| wanted.add(name)).map_err(failed)?;
         let (tls, slot) = (&config.tls, Arc::new(Slot::default()));
@@ -209,8 +212,8 @@ impl Current {
                     AcmeChallenge::TlsAlpn01 => Challenge::TlsAlpn,
                     AcmeChallenge::Http01 => Challenge::Http(tls.acme_http_listen),
                 };
-                let resolve = Box::new(|name: String| Box::pin(async move { outbound::resolve(&name).await }) as _);
-                let client = Client::new(resolve, Box::new(|_, _| Ok(())), tls.acme_ca_file.as_deref());
+                let client =
+                    Client::new(egress.clone(), Purpose::Acme, Box::new(|_, _| Ok(())), tls.acme_ca_file.as_deref());
                 let client = client.map_err(|error| failed(format_args!("tls.acme_ca_file: {error}")))?;
                 let server = tls.acme_directory.clone();
                 let acme = Acme::open(directory, server, wanted, challenge, client, &slot, now);

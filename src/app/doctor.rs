@@ -7,16 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-
 use super::control::Client;
 use super::folder::{DATA_FILE, RESTORING, lock_to_read};
-use crate::clock::Time;
-use crate::config::{Config, StoreConfig};
+use crate::clock::{LEAP, Time, is_kept};
+use crate::config::{Config, Egress, Host, StoreConfig, TlsMode};
 use crate::domain::audit::offline::{self, Kept};
 use crate::domain::backups;
+use crate::domain::diagnosis::{Finding, Severity};
 use crate::domain::status::{Disk, Status};
-use crate::net::tls::certificate_on_disk;
+use crate::net::tls::acme::CERTIFICATE as ACME_CERTIFICATE;
+use crate::net::tls::{OnDisk, certificate_on_disk};
 use crate::store::backup::{self, TLS_FOLDER};
 use crate::store::{self, clock_floor};
 
@@ -30,26 +30,6 @@ const REWRITES: u64 = 500;
 const AMPLIFICATION: u64 = 4;
 /// Years below which a card is said to wear out.
 const YEARS: u64 = 5;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Severity {
-    Ok,
-    Info,
-    Warning,
-    Error,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Finding {
-    /// What was looked at.
-    pub check: &'static str,
-    pub severity: Severity,
-    pub message: String,
-    /// What to do; none where there is nothing to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
 
 #[derive(Default)]
 struct Findings(Vec<Finding>);
@@ -104,14 +84,35 @@ pub fn examine(config: &Config) -> Vec<Finding> {
     };
     certificate(&mut findings, config, now);
     match &status {
-        Some(status) => {
-            clock(&mut findings, now, status.time);
-            last_backup(&mut findings, config, status.backup.last_proven_at, now);
-            flash(&mut findings, status);
-        }
+        Some(status) => on_it(&mut findings, config, status, now),
         None => port(&mut findings, config.server.listen),
     }
+    egress(&mut findings, config, status.as_ref());
     findings.0
+}
+
+/// Looks at the running appliance from within.
+pub fn attend(config: &Config, status: &Status) -> Vec<Finding> {
+    let mut findings = Findings::default();
+    let now = machine_time();
+    folder(&mut findings, &config.server.data_dir);
+    disk(&mut findings, &status.disk);
+    alive(&mut findings, status);
+    certificate(&mut findings, config, now);
+    on_it(&mut findings, config, status, now);
+    egress(&mut findings, config, Some(status));
+    findings.0
+}
+
+/// What only a running appliance knows.
+fn on_it(findings: &mut Findings, config: &Config, status: &Status, now: Time) {
+    if let Some(problem) = status.certificate.as_ref().and_then(|certificate| certificate.problem.as_ref()) {
+        let remedy = "The certificate before it serves on, or one of the appliance's own authority; see [tls].";
+        findings.add("certificate", Severity::Warning, problem.clone(), remedy);
+    }
+    clock(findings, now, status.time);
+    last_backup(findings, config, status.backup.last_proven_at, now);
+    flash(findings, status);
 }
 
 /// What the machine itself says: the appliance's own clock never shows a time before its floor.
@@ -181,6 +182,11 @@ fn running(findings: &mut Findings, data_dir: &Path) -> Option<Status> {
             return None;
         }
     };
+    alive(findings, &status);
+    Some(status)
+}
+
+fn alive(findings: &mut Findings, status: &Status) {
     let up = status.uptime_seconds;
     findings.fine("server", format!("zero {} has been running for {} hours", status.version, up / 3600));
     match &status.database.ailment {
@@ -211,7 +217,6 @@ fn running(findings: &mut Findings, data_dir: &Path) -> Option<Status> {
             None => findings.fine("syslog", message),
         }
     }
-    Some(status)
 }
 
 /// A stopped appliance can be read to its last page.
@@ -251,6 +256,11 @@ fn clock(findings: &mut Findings, now: Time, lived: Time) {
     } else if lived.since(now) > Duration::from_secs(5 * 60) {
         let message = format!("the clock says {now}, but the appliance has lived through {lived}");
         findings.add("clock", Severity::Error, message, remedy);
+    } else if now.since(lived) > LEAP && !is_kept() {
+        let message =
+            format!("the clock says {now}, and the appliance knows of no time after {lived}: nothing keeps it");
+        let remedy = "Let NTP set it (timedatectl set-ntp true); if it is right, set server.trust_clock and restart.";
+        findings.add("clock", Severity::Error, message, remedy);
     } else {
         findings.fine("clock", format!("the clock says {now}"));
     }
@@ -258,38 +268,95 @@ fn clock(findings: &mut Findings, now: Time, lived: Time) {
 
 fn certificate(findings: &mut Findings, config: &Config, now: Time) {
     let folder = config.server.data_dir.join(TLS_FOLDER);
-    for (file, what, soon) in [("server.pem", "server certificate", 14), ("ca.pem", "certificate authority", 180)] {
-        let found = match certificate_on_disk(&folder.join(file)) {
-            Ok(found) => found,
-            Err(error) => {
-                let remedy = "zero serve makes it anew, or says what is missing.";
-                findings.add("certificate", Severity::Warning, format!("the {what}: {error}"), remedy);
-                continue;
-            }
-        };
-        let days = found.not_after.since(now).as_secs() / DAY;
-        let message = format!("the {what} is good until {}", found.not_after);
-        let remedy = match file {
-            "ca.pem" => "Plan the change of the authority: everybody has to trust the new one.",
-            _ => "The server renews it by itself: start it, and look at its log.",
-        };
-        if now >= found.not_after {
-            findings.add("certificate", Severity::Error, format!("the {what} expired {}", found.not_after), remedy);
-        } else if now < found.not_before {
-            let message = format!("the {what} is not good before {}", found.not_before);
-            findings.add("certificate", Severity::Error, message, "Set the clock.");
-        } else if days < soon {
-            findings.add("certificate", Severity::Warning, message, remedy);
-        } else {
-            findings.fine("certificate", message);
+    let (file, by_itself) = match (config.tls.mode, &config.tls.cert_file) {
+        (TlsMode::Files, Some(file)) => (file.clone(), "Put the next one into tls.cert_file and tls.key_file."),
+        (TlsMode::Acme, _) => {
+            (folder.join(ACME_CERTIFICATE), "The server renews it by itself: start it, look at its log.")
         }
-        let configured = config.server.names.iter().map(ToString::to_string);
-        let missing: Vec<String> = configured.filter(|name| file == "server.pem" && !found.is_for(name)).collect();
-        if !missing.is_empty() {
-            let message = format!("the server certificate is not for {}", missing.join(", "));
-            findings.add("names", Severity::Warning, message, "Restart the server: it makes one with all names.");
+        _ => (folder.join("server.pem"), "The server renews it by itself: start it, and look at its log."),
+    };
+    let authority = "Plan the change of the authority: everybody has to trust the new one.";
+    validity(findings, &folder.join("ca.pem"), "certificate authority", 180, authority, now);
+    let Some(found) = validity(findings, &file, "server certificate", 14, by_itself, now) else { return };
+    // Addresses are always vouched for by the appliance's own authority.
+    let is_its_own = config.tls.mode == TlsMode::Local;
+    let wanted = config.server.names.iter().filter(|host| is_its_own || matches!(host, Host::Name(_)));
+    let missing: Vec<_> = wanted.map(ToString::to_string).filter(|name| !found.is_for(name)).collect();
+    if !missing.is_empty() {
+        let message = format!("the server certificate is not for {}", missing.join(", "));
+        let remedy = match config.tls.mode {
+            TlsMode::Files => "Have one made for all of server.names, and put it into tls.cert_file.",
+            _ => "Restart the server: it gets one with all names.",
+        };
+        findings.add("names", Severity::Warning, message, remedy);
+    }
+}
+
+/// The certificate of a file, when there is one.
+fn validity(findings: &mut Findings, file: &Path, what: &str, soon: u64, remedy: &str, now: Time) -> Option<OnDisk> {
+    let found = match certificate_on_disk(file) {
+        Ok(found) => found,
+        Err(error) => {
+            let remedy = "zero serve makes it, or says what is missing.";
+            findings.add("certificate", Severity::Warning, format!("the {what}: {error}"), remedy);
+            return None;
+        }
+    };
+    let days = found.not_after.since(now).as_secs() / DAY;
+    let message = format!("the {what} is good until {}", found.not_after);
+    if now >= found.not_after {
+        findings.add("certificate", Severity::Error, format!("the {what} expired {}", found.not_after), remedy);
+    } else if now < found.not_before {
+        let message = format!("the {what} is not good before {}", found.not_before);
+        findings.add("certificate", Severity::Error, message, "Set the clock.");
+    } else if days < soon {
+        findings.add("certificate", Severity::Warning, message, remedy);
+    } else {
+        findings.fine("certificate", message);
+    }
+    Some(found)
+}
+
+/// What may leave, and what wanted to.
+fn egress(findings: &mut Findings, config: &Config, status: Option<&Status>) {
+    let rules = &config.network;
+    if rules.egress == Egress::Allow {
+        return findings.fine("egress", "the appliance may connect to whatever its settings name");
+    }
+    let permits = |host: &Host| match host {
+        Host::Name(name) => rules.permits_name(name),
+        Host::Address(address) => rules.permits(*address),
+    };
+    let acme = (config.tls.mode == TlsMode::Acme)
+        .then(|| url::Url::parse(&config.tls.acme_directory).ok()?.host_str().and_then(Host::parse))
+        .flatten();
+    let hosts = [
+        ("smtp.host", config.smtp.host.clone()),
+        ("syslog.server", config.syslog.server.as_ref().map(|server| server.host.clone())),
+        ("tls.acme_directory", acme),
+    ];
+    const REMEDY: &str = "Name it in network.egress_exceptions, or take it out of the settings.";
+    for (setting, host) in hosts {
+        // A name may be one of the hosts file, at an address that is excepted: that shows when it is tried.
+        if host.is_some_and(|host| !permits(&host) && host.to_string() != "localhost") {
+            let message = format!("network.egress denies what {setting} names");
+            findings.add("egress", Severity::Warning, message, REMEDY);
         }
     }
+    let denied = status.map(|status| status.egress_denied.as_slice()).unwrap_or_default();
+    let denied: Vec<_> = denied.iter().filter(|(_, times)| *times > 0).collect();
+    if denied.is_empty() {
+        let message = match rules.exceptions.len() {
+            0 => "nothing leaves this machine".into(),
+            exceptions => format!("nothing leaves this machine but to {exceptions} exceptions"),
+        };
+        return findings.fine("egress", message);
+    }
+    let times: Vec<_> = denied.iter().map(|(purpose, times)| format!("{times} for {purpose}")).collect();
+    let message = format!("connections that network.egress has denied since the start: {}", times.join(", "));
+    let remedy = "The log says where they were to go. Name those in network.egress_exceptions that may be reached, and \
+        take the others out of the settings and the webhooks.";
+    findings.add("egress", Severity::Warning, message, remedy);
 }
 
 fn port(findings: &mut Findings, listen: SocketAddr) {

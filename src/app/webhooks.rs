@@ -4,26 +4,30 @@ use std::sync::Arc;
 
 use super::{StartError, failed};
 use crate::config::WebhooksConfig;
-use crate::domain::webhooks::target::{Surroundings, Targets};
+use crate::domain::webhooks::target::{Nowhere, Surroundings, Targets};
 use crate::domain::webhooks::{Answered, Outgoing, Post};
-use crate::net::outbound::{self, Client};
+use crate::net::outbound::{Client, Egress, Purpose, Unreachable};
 use crate::net::tls::local_ca::LocalCa;
 
 /// Where webhooks may lead, on this machine.
-pub fn targets(config: WebhooksConfig, ca: Arc<LocalCa>, port: u16) -> Arc<Targets> {
-    let around = Surroundings {
-        resolve: Box::new(|name| Box::pin(async move { outbound::resolve(&name).await })),
-        is_own: Box::new(move |host| ca.names().contains(host)),
-        port,
+pub fn targets(config: WebhooksConfig, egress: Arc<Egress>, ca: Arc<LocalCa>, port: u16) -> Arc<Targets> {
+    let find = move |host: String| {
+        let egress = egress.clone();
+        Box::pin(async move {
+            egress.addresses(Purpose::Webhook, &host).await.map_err(|why| match why {
+                Unreachable::Denied(why) => Nowhere::Denied(why),
+                Unreachable::Unknown(why) => Nowhere::Unknown(why),
+            })
+        }) as _
     };
-    Arc::new(Targets::new(config, around))
+    let is_own = Box::new(move |host: &str| ca.names().contains(host));
+    Arc::new(Targets::new(config, Surroundings { find: Box::new(find), is_own, port }))
 }
 
 /// What sends deliveries, to nowhere else than `targets` permits.
-pub fn sender(config: &WebhooksConfig, targets: Arc<Targets>) -> Result<Arc<Post>, StartError> {
-    let resolve = Box::new(|name: String| Box::pin(async move { outbound::resolve(&name).await }) as _);
+pub fn sender(config: &WebhooksConfig, egress: Arc<Egress>, targets: Arc<Targets>) -> Result<Arc<Post>, StartError> {
     let permit = Box::new(move |to, is_tls| targets.permit(to, is_tls));
-    let client = Client::new(resolve, permit, config.ca_file.as_deref());
+    let client = Client::new(egress, Purpose::Webhook, permit, config.ca_file.as_deref());
     let client = client.map_err(|error| failed(format_args!("webhooks.ca_file: {error}")))?;
     let client = Arc::new(client);
     Ok(Arc::new(move |Outgoing { url, headers, body, .. }| {

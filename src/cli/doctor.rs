@@ -7,13 +7,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{DataDir, Settings, print};
-use crate::app::{self, Finding, Severity};
+use crate::app;
 use crate::config::Flags;
+use crate::domain::diagnosis::{Finding, Severity, worst};
 
 /// Look at everything that goes wrong over the years
 ///
-/// Disk space, permissions, clock, certificate and its names, port, database, audit logs, last proven backup, what is
-/// written to flash, mistakes in the settings: each finding with what to do about it. Works with the server running, which
+/// Disk space, permissions, clock, certificate and its names, port, what may leave, database, audit logs, last proven
+/// backup, what is written to flash, mistakes in the settings: each finding with what to do about it. Works with the server running, which
 /// it asks, and stopped: then every page of the data file is verified. It changes nothing.
 #[derive(Args)]
 #[command(after_long_help = "\
@@ -44,7 +45,7 @@ impl Doctor {
     pub fn run(self) -> ExitCode {
         let flags = Flags { data_dir: self.data_dir.data_dir.clone(), ..Flags::default() };
         let findings = findings(&self.settings, flags);
-        let severity = findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Ok);
+        let severity = worst(&findings);
         let text = if self.json { json(severity, &findings) } else { lines(&findings) };
         let printed = print(&text);
         match severity {

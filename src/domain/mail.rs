@@ -66,6 +66,8 @@ pub(super) struct Mailer {
 struct Schedule {
     /// The server itself.
     server: Wait,
+    /// Why the last letter that failed did.
+    last_failure: Option<String>,
     mails: HashMap<MailId, Wait>,
 }
 
@@ -102,6 +104,11 @@ impl Mailer {
     /// Notes how it went with the mail.
     fn learn(&self, id: MailId, sent: &Result<(), Unsent>, now: Time) {
         let mut schedule = self.schedule();
+        if let Err(Unsent::Deferred(why) | Unsent::Unreachable(why)) = sent
+            && !why.is_empty()
+        {
+            schedule.last_failure = Some(why.clone());
+        }
         match sent {
             Err(Unsent::Unreachable(_)) => return schedule.server.longer(now),
             Err(Unsent::Deferred(_)) => {
@@ -148,7 +155,9 @@ impl Services {
     async fn deliver_one(&self, mail: OutgoingMail) -> Result<(), Error> {
         let now = self.now();
         if is_over(&mail, now) {
-            return self.conclude(mail, Err("it could not be delivered in time; the log has why".into())).await;
+            let why = self.mailer.as_ref().and_then(|mailer| mailer.schedule().last_failure.clone());
+            let why = why.unwrap_or_else(|| "the log has why".into());
+            return self.conclude(mail, Err(format!("it could not be delivered in time; {why}"))).await;
         }
         let Some(mailer) = self.mailer.as_ref().filter(|mailer| !mailer.is_paused(now)) else { return Ok(()) };
         // Nothing is held while the server is talked to: whatever changes meanwhile, `conclude` finds out.

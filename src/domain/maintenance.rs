@@ -14,6 +14,8 @@ use crate::store::{commands, devices, idempotency, memory, sessions};
 
 /// Things changed in one transaction.
 const STEP: usize = 500;
+/// Commands that have ended and are kept of one device.
+const MOST_COMMANDS: u64 = 1_000;
 /// A write that takes longer than this means that the disk hangs.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
@@ -124,6 +126,27 @@ impl Services {
                 })
                 .await?;
         }
+    }
+
+    /// Forgets commands that ended long ago, and of a device with very many the oldest.
+    pub async fn forget_commands(&self) -> Result<(), Error> {
+        if !self.may_remove_lapsed() {
+            return Ok(());
+        }
+        let cutoff = self.now().minus(self.config.devices.command_history);
+        let mut place = Some(commands::Place::default());
+        while let Some(from) = place {
+            let found;
+            (found, place) = commands::superseded(&self.store.snapshot()?, from, cutoff, MOST_COMMANDS)?;
+            for step in found.chunks(STEP).map(<[_]>::to_vec) {
+                let forget = move |tx: &mut crate::store::write::Tx| {
+                    commands::forget(tx, &step)?;
+                    Ok(Audited::without_entry((), Unaudited::Housekeeping))
+                };
+                self.store.write(Stamp::system(self.now()), forget).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn rotate_signing_key(&self) -> Result<(), Error> {

@@ -27,6 +27,8 @@ pub struct Certificate {
     pub ca_not_after: Time,
     /// SHA-256 of the authority's certificate.
     pub ca_sha256: String,
+    /// Why there is no newer one.
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +44,8 @@ pub struct Status {
     pub mail_waiting: u64,
     /// `None` where the audit log is copied nowhere.
     pub syslog: Option<Syslog>,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    pub egress_denied: Vec<(String, u64)>,
     /// Of all organizations, by status.
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
@@ -143,9 +147,10 @@ impl Services {
 
     fn shown_certificate(&self) -> Option<Certificate> {
         let edge = self.edge.as_ref()?;
-        let shown = (edge.certificate)().shown?;
+        let super::system::ServerCertificate { shown, problem, .. } = (edge.certificate)();
+        let shown = shown?;
         let (ca_not_after, ca_sha256) = (edge.trust.not_after, edge.trust.fingerprint.clone());
-        Some(Certificate { not_after: shown.not_after, names: shown.names, ca_not_after, ca_sha256 })
+        Some(Certificate { not_after: shown.not_after, names: shown.names, ca_not_after, ca_sha256, problem })
     }
 
     /// How everything is now, whoever asks.
@@ -193,6 +198,7 @@ impl Services {
             },
             mail_waiting: outgoing_mail::length(&snapshot)?,
             syslog: self.syslog_status()?,
+            egress_denied: self.edge.as_ref().map(|edge| (edge.denied)()).unwrap_or_default(),
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
             findings: self.findings(),

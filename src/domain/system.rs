@@ -1,9 +1,11 @@
 //! The appliance itself: how it shows who it is.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::Services;
 use super::authz::Permission;
+use super::diagnosis::Diagnose;
 use super::op::Op;
 use super::settings::Changeable;
 use crate::clock::Time;
@@ -48,6 +50,9 @@ pub struct Edge {
     pub look: Box<dyn Fn() + Send + Sync>,
     /// The address of a proxy that is not trusted, when everything comes through it.
     pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
+    pub diagnose: Arc<Diagnose>,
 }
 
 impl Services {

@@ -1,4 +1,4 @@
-//! The dashboard's files, embedded in the binary. They are the same for everybody and cost no more than their bytes, so
+//! The files of the dashboard and the pages of the documentation, embedded in the binary. They are the same for everybody and cost no more than their bytes, so
 //! no limit counts them.
 
 use bytes::Bytes;
@@ -15,6 +15,9 @@ static FILES: Dir<'_> = include_dir!("$OUT_DIR/web");
 
 const PAGE: &str = "index.html";
 
+/// Below it, pages have no ending in their addresses, and it is one itself.
+const DOCS: &str = "docs";
+
 /// Below it, a file's name has a hash of its content: what the name once meant, it means forever.
 const HASHED: &str = "assets/";
 
@@ -29,6 +32,9 @@ pub fn find(method: &Method, path: &str, headers: &HeaderMap) -> Option<Reply> {
         return None;
     }
     let name = path.strip_prefix('/')?;
+    if let Some(page) = name.strip_prefix(DOCS).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return document(page.trim_start_matches('/'), headers);
+    }
     let known = !name.is_empty() && !name.ends_with(".br") && FILES.get_file(name).is_some();
     let reads_html = || has(headers, &ACCEPT, "text/html");
     if known {
@@ -40,27 +46,48 @@ pub fn find(method: &Method, path: &str, headers: &HeaderMap) -> Option<Reply> {
     }
 }
 
+fn document(page: &str, headers: &HeaderMap) -> Option<Reply> {
+    let page = if page.is_empty() { "index" } else { page };
+    let mut names = [format!("{DOCS}/{page}.html"), format!("{DOCS}/{page}")].into_iter();
+    let name = names.find(|name| !name.ends_with(".br") && FILES.get_file(name).is_some())?;
+    answer(&name, headers)
+}
+
+/// A page that was made while running, for as long as the process lives.
+pub fn made(page: &'static str) -> Reply {
+    let mut reply = Reply::content(StatusCode::OK, media_type(PAGE), Bytes::from_static(page.as_bytes()));
+    protect(&mut reply.headers, page.as_bytes());
+    reply
+}
+
 fn answer(name: &str, headers: &HeaderMap) -> Option<Reply> {
     let small = FILES.get_file(format!("{name}.br")).filter(|_| has(headers, &ACCEPT_ENCODING, "br"));
     let content = small.or_else(|| FILES.get_file(name))?.contents();
     let mut reply = Reply::content(StatusCode::OK, media_type(name), Bytes::from_static(content));
     let headers = &mut reply.headers;
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
     if small.is_some() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("br"));
     }
+    protect(headers, content);
     if name.starts_with(HASHED) {
+        headers.remove(ETAG);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
-    } else {
-        let hash = digest::digest(&digest::SHA256, content);
-        let start: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        headers.insert(ETAG, HeaderValue::try_from(format!("\"{start}\"")).ok()?);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
     Some(reply)
+}
+
+/// What a browser may do with it, and until when.
+fn protect(headers: &mut HeaderMap, content: &[u8]) {
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+    let hash = digest::digest(&digest::SHA256, content);
+    let start: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    if let Ok(tag) = HeaderValue::try_from(format!("\"{start}\"")) {
+        headers.insert(ETAG, tag);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 }
 
 /// Whether a header that lists values has this one, whatever its weight, unless that is zero.

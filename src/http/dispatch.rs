@@ -20,7 +20,7 @@ use super::peer::{UnknownProxy, client_address};
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
-use super::{assets, authn};
+use super::{assets, authn, reference};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
 use crate::domain::authz::Permission;
@@ -163,6 +163,9 @@ impl Dispatch {
         let found = match self.router.find(&parts.method, parts.uri.path()) {
             Ok(found) => found,
             Err(failure) => {
+                if parts.uri.path() == reference::PATH && matches!(parts.method, Method::GET | Method::HEAD) {
+                    return Ok(assets::made(reference::page(self.router.routes())));
+                }
                 if !is_api(parts.uri.path())
                     && let Some(file) = assets::find(&parts.method, parts.uri.path(), &parts.headers)
                 {
@@ -197,7 +200,7 @@ impl Dispatch {
         let idempotency = self.idempotency(parts, &principal, &body, now)?;
         let op = Op { principal, request_id, peer, entrance, now, idempotency };
         let query = parts.uri.query().unwrap_or("");
-        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(&parts), body };
+        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(parts), body };
         // Handler, domain rule, one transaction, typed answer.
         match tokio::time::timeout(WORK_TIME, endpoint.call(&self.services, op, input)).await {
             Ok(answer) => answer,

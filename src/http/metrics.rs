@@ -139,6 +139,10 @@ fn system(page: &mut Page, status: &Status) {
     {
         page.sample("zero_webhooks", &format!("state=\"{state}\""), count);
     }
+    page.family("zero_egress_denied_total", "counter", "Connections that network.egress denied, by purpose.");
+    for (purpose, times) in &status.egress_denied {
+        page.sample("zero_egress_denied_total", &format!("purpose=\"{purpose}\""), times);
+    }
     if let Some(certificate) = certificate {
         let until = certificate.not_after.unix();
         page.one("zero_certificate_not_after_seconds", "gauge", "End of the server certificate, Unix time.", until);

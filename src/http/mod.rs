@@ -9,6 +9,7 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod peer;
+mod reference;
 pub mod respond;
 pub mod route;
 pub mod router;

@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -26,29 +24,26 @@ use url::{Host, Position, Url};
 
 use super::tls::provider;
 
+mod egress;
 mod names;
 #[cfg(test)]
 mod tests;
 
-pub use names::resolve;
+pub use egress::{Egress, MOST_ADDRESSES, Purpose, Unreachable};
 
 /// From looking up the name to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For one of several addresses to accept the connection.
-const CONNECT: Duration = Duration::from_secs(3);
-/// Addresses of a name that are tried.
-const MOST_ADDRESSES: usize = 4;
 /// Bytes of an answer's head.
 const HEAD: usize = 64 * 1024;
 /// Bytes of an answer's body that are read; the connection is closed then.
 const BODY: usize = 64 * 1024;
 
-pub type Resolve = dyn Fn(String) -> Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, String>> + Send>> + Send + Sync;
 /// Whether a connection to the address may be made, with TLS or without; the error says what is there.
 pub type Permit = dyn Fn(SocketAddr, bool) -> Result<(), String> + Send + Sync;
 
 pub struct Client {
-    resolve: Box<Resolve>,
+    egress: Arc<Egress>,
+    purpose: Purpose,
     permit: Box<Permit>,
     tls: TlsConnector,
 }
@@ -72,7 +67,12 @@ impl Client {
     ///
     /// # Errors
     /// When the file cannot be read, or holds no certificate of an authority.
-    pub fn new(resolve: Box<Resolve>, permit: Box<Permit>, ca_file: Option<&Path>) -> Result<Self, RootsError> {
+    pub fn new(
+        egress: Arc<Egress>,
+        purpose: Purpose,
+        permit: Box<Permit>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, RootsError> {
         let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(file) = ca_file {
             let wrong = |reason: String| RootsError { file: file.to_owned(), reason };
@@ -91,7 +91,7 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { resolve, permit, tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { egress, purpose, permit, tls: TlsConnector::from(Arc::new(config)) })
     }
 
     /// Sends JSON. What was answered counts as soon as its head has arrived; of its body, what comes in time.
@@ -152,7 +152,10 @@ impl Client {
         request.headers_mut().insert(HOST, authority);
         let agent = HeaderValue::from_static(concat!("Zero/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().insert(USER_AGENT, agent);
-        let stream = self.connect(&host, port, is_tls).await?;
+        let permit = |address| (self.permit)(address, is_tls);
+        let stream = self.egress.connect(self.purpose, &host.to_string(), port, permit).await?;
+        // The request is small, and nothing follows it.
+        _ = stream.set_nodelay(true);
         if !is_tls {
             return send(stream, request, driver).await;
         }
@@ -163,37 +166,6 @@ impl Client {
         };
         let stream = self.tls.connect(name, stream).await.map_err(|cause| format!("TLS: {cause}"))?;
         send(stream, request, driver).await
-    }
-
-    /// To an address that the host has now, and that may be connected to.
-    async fn connect(&self, host: &Host<&str>, port: u16, is_tls: bool) -> Result<TcpStream, String> {
-        let addresses = match host {
-            Host::Ipv4(ip) => vec![IpAddr::V4(*ip)],
-            Host::Ipv6(ip) => vec![IpAddr::V6(*ip)],
-            Host::Domain(name) => (self.resolve)((*name).to_owned()).await?,
-        };
-        let mut refusal = format!("{host} has no address");
-        let mut permitted = Vec::new();
-        for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, port)) {
-            match (self.permit)(address, is_tls) {
-                Ok(()) => permitted.push(address),
-                Err(what) => refusal = format!("{host} leads to {what}"),
-            }
-        }
-        permitted.truncate(MOST_ADDRESSES);
-        let patience = if permitted.len() > 1 { CONNECT } else { PATIENCE };
-        for address in permitted {
-            match timeout(patience, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // The request is small, and nothing follows it.
-                    _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Ok(Err(cause)) => refusal = format!("cannot connect to {address}: {cause}"),
-                Err(_) => refusal = format!("{address} does not accept the connection"),
-            }
-        }
-        Err(refusal)
     }
 }
 

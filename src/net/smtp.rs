@@ -1,6 +1,7 @@
 //! The way to the mail server.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use lettre::message::{Mailbox, header::ContentType};
@@ -10,6 +11,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::transport::smtp::{self, AsyncSmtpTransport};
 use lettre::{Address, AsyncTransport, Message, Tokio1Executor};
 
+use super::outbound::{Egress, MOST_ADDRESSES, Purpose};
 use crate::config::{Host, SmtpConfig, SmtpTls};
 
 /// A text in plain characters for one person.
@@ -35,7 +37,13 @@ pub enum MailError {
 }
 
 pub struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    egress: Arc<Egress>,
+    host: String,
+    port: u16,
+    tls: Tls,
+    hello: ClientId,
+    credentials: Option<Credentials>,
+    /// Host and port, for messages.
     server: String,
     from: Mailbox,
     timeout: Duration,
@@ -46,7 +54,7 @@ impl Smtp {
     ///
     /// # Errors
     /// When the file of authorities cannot be read, or has none.
-    pub fn new(settings: &SmtpConfig, own_name: &str) -> Result<Option<Self>, String> {
+    pub fn new(settings: &SmtpConfig, egress: Arc<Egress>, own_name: &str) -> Result<Option<Self>, String> {
         let (Some(host), Some(from)) = (&settings.host, &settings.from) else { return Ok(None) };
         // An IPv6 address stands without its brackets here.
         let host = match host {
@@ -63,31 +71,51 @@ impl Smtp {
             Ok(IpAddr::V6(address)) => ClientId::Ipv6(address),
             Err(_) => ClientId::Domain(own_name.into()),
         };
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
-            .port(settings.port())
-            .tls(tls)
-            .hello_name(hello)
-            .timeout(Some(settings.timeout));
-        if !settings.username.is_empty() {
-            let password = settings.password.expose().to_owned();
-            transport = transport.credentials(Credentials::new(settings.username.clone(), password));
-        }
-        let (server, from) = (format!("{host}, port {}", settings.port()), from.clone());
-        Ok(Some(Self { transport: transport.build(), server, from, timeout: settings.timeout }))
+        let credentials = (!settings.username.is_empty())
+            .then(|| Credentials::new(settings.username.clone(), settings.password.expose().to_owned()));
+        let (port, timeout, from) = (settings.port(), settings.timeout, from.clone());
+        let server = format!("{host}, port {port}");
+        Ok(Some(Self { egress, host, port, tls, hello, credentials, server, from, timeout }))
     }
 
     /// Returns once the server has taken the mail upon itself.
     pub async fn send(&self, mail: Mail) -> Result<(), MailError> {
         let recipient = mail.email.clone();
         let message = self.message(mail)?;
-        match tokio::time::timeout(self.timeout, self.transport.send(message)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.failure(&error, &recipient)),
-            Err(_) => {
-                let seconds = self.timeout.as_secs();
-                Err(MailError::Unreachable(format!("{} has not answered within {seconds} s", self.server)))
+        tokio::time::timeout(self.timeout, self.deliver(message, &recipient)).await.unwrap_or_else(|_| {
+            let seconds = self.timeout.as_secs();
+            Err(MailError::Unreachable(format!("{} has not answered within {seconds} s", self.server)))
+        })
+    }
+
+    /// To the first of the server's addresses that answers.
+    async fn deliver(&self, message: Message, recipient: &str) -> Result<(), MailError> {
+        let addresses = self.egress.addresses(Purpose::Mail, &self.host).await;
+        let mut addresses = addresses.map_err(|why| MailError::Unreachable(why.to_string()))?;
+        addresses.truncate(MOST_ADDRESSES);
+        let patience = self.timeout / u32::try_from(addresses.len().max(1)).unwrap_or(1);
+        let mut failure = MailError::Unreachable(format!("{} has no address", self.server));
+        for address in addresses {
+            let Err(error) = self.transport(address, patience).send(message.clone()).await else { return Ok(()) };
+            let is_silent = error.status().is_none() && !error.is_client() && !error.is_response() && !error.is_tls();
+            failure = self.failure(&error, recipient);
+            if !is_silent {
+                break;
             }
         }
+        Err(failure)
+    }
+
+    fn transport(&self, address: IpAddr, connect: Duration) -> AsyncSmtpTransport<Tokio1Executor> {
+        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(address.to_string())
+            .port(self.port)
+            .tls(self.tls.clone())
+            .hello_name(self.hello.clone())
+            .timeout(Some(connect));
+        if let Some(credentials) = &self.credentials {
+            transport = transport.credentials(credentials.clone());
+        }
+        transport.build()
     }
 
     fn message(&self, mail: Mail) -> Result<Message, MailError> {

@@ -2,7 +2,6 @@
 //! acknowledged it.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::outbound;
+use super::outbound::{Egress, Purpose};
 use super::tls::provider;
 use crate::config::{Host, SyslogConfig};
 
@@ -26,17 +25,16 @@ mod format;
 
 pub use format::{Message, Severity};
 
-/// For one address to accept the connection, and for the handshake.
+/// For the handshake.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For what was sent to be acknowledged. A collector that takes nothing for so long is left.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often it is looked whether it was acknowledged.
 const LOOK: Duration = Duration::from_millis(5);
-/// Addresses of a name that are tried.
-const MOST_ADDRESSES: usize = 4;
 
 /// Where the collector is.
 pub struct Syslog {
+    egress: Arc<Egress>,
     host: Host,
     port: u16,
     tls: Option<TlsConnector>,
@@ -49,17 +47,18 @@ impl Syslog {
     ///
     /// # Errors
     /// When the file of authorities cannot be read, or has none.
-    pub fn new(settings: &SyslogConfig, own_name: Option<&str>) -> Result<Option<Self>, String> {
+    pub fn new(settings: &SyslogConfig, egress: Arc<Egress>, own_name: Option<&str>) -> Result<Option<Self>, String> {
         let Some(server) = &settings.server else { return Ok(None) };
         let tls = settings.tls.then(|| connector(settings.ca_file.as_deref())).transpose()?;
         let own_name = own_name.map_or_else(|| rustix::system::uname().nodename().to_string_lossy().into(), Into::into);
-        Ok(Some(Self { host: server.host.clone(), port: server.port, tls, own_name }))
+        Ok(Some(Self { egress, host: server.host.clone(), port: server.port, tls, own_name }))
     }
 
     /// # Errors
     /// Why there is no connection, in words for whoever runs the collector.
     pub async fn connect(&self) -> Result<Connection, String> {
-        let socket = self.socket().await?;
+        let host = self.host.to_string();
+        let socket = self.egress.connect(Purpose::Syslog, &host, self.port, |_| Ok(())).await?;
         let patience = u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX);
         let kept = rustix::net::sockopt::set_tcp_user_timeout(&socket, patience)
             .and_then(|()| rustix::net::sockopt::set_socket_keepalive(&socket, true));
@@ -77,24 +76,6 @@ impl Syslog {
             }
         };
         Ok(Connection { stream, own_name: self.own_name.clone() })
-    }
-
-    async fn socket(&self) -> Result<TcpStream, String> {
-        let addresses = match &self.host {
-            Host::Address(address) => vec![*address],
-            Host::Name(name) => timeout(CONNECT, outbound::resolve(name))
-                .await
-                .unwrap_or_else(|_| Err(format!("the name {name} cannot be resolved in time")))?,
-        };
-        let mut refusal = format!("{} has no address", self.host);
-        for address in addresses.into_iter().take(MOST_ADDRESSES).map(|ip: IpAddr| SocketAddr::new(ip, self.port)) {
-            match timeout(CONNECT, TcpStream::connect(address)).await {
-                Ok(Ok(socket)) => return Ok(socket),
-                Ok(Err(cause)) => refusal = format!("cannot connect to {address}: {cause}"),
-                Err(_) => refusal = format!("{address} does not accept the connection"),
-            }
-        }
-        Err(refusal)
     }
 }
 

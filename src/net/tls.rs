@@ -11,7 +11,7 @@ mod on_disk;
 pub mod own_files;
 pub mod sealing;
 
-pub use on_disk::certificate_on_disk;
+pub use on_disk::{OnDisk, certificate_on_disk};
 
 use std::collections::HashMap;
 use std::path::PathBuf;

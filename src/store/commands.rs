@@ -4,9 +4,13 @@ use super::engine::{Direction, Read};
 use super::memory::Effect;
 use super::tables::{COMMANDS, KeyRange, OPEN_COMMANDS, WIPE_INTENTS};
 use super::write::Tx;
+use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{CommandId, DeviceId, OrganizationId};
 use crate::model::command::{Command, CommandType, WipeIntent};
+
+/// Commands looked at in one go.
+const PART: usize = 5_000;
 
 pub fn get(
     from: &impl Read,
@@ -78,6 +82,47 @@ pub fn open_after(
         if keys.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;
     Ok(keys)
+}
+
+/// Where a search for commands that may go has come to: the last key, and how many of its device's have ended so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    after: Option<(OrganizationId, DeviceId, CommandId)>,
+    ended: u64,
+}
+
+/// Looks on from `place` at a part of all commands, each device's newest first: those that ended before `cutoff`, or
+/// after which the device has `most` newer ones. Wipes stay, as proof, for as long as their device does. `None` for the
+/// place when that was all.
+pub fn superseded(
+    from: &impl Read,
+    mut place: Place,
+    cutoff: Time,
+    most: u64,
+) -> Result<(Vec<(OrganizationId, DeviceId, CommandId)>, Option<Place>), Error> {
+    let range = place.after.map_or_else(KeyRange::all, |key| KeyRange::all().before(&key));
+    let (mut found, mut seen) = (Vec::new(), 0);
+    COMMANDS.scan(from, range, Direction::Descending, |key, command| {
+        if place.after.is_none_or(|(organization, device, _)| (organization, device) != (key.0, key.1)) {
+            place.ended = 0;
+        }
+        place.after = Some(key);
+        seen += 1;
+        if command.kind != CommandType::Wipe
+            && let Some(end) = command.completed_at.filter(|_| !command.status.is_open())
+        {
+            place.ended += 1;
+            if end < cutoff || place.ended > most {
+                found.push(key);
+            }
+        }
+        if seen < PART { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    Ok((found, (seen == PART).then_some(place)))
+}
+
+pub fn forget(tx: &mut Tx, keys: &[(OrganizationId, DeviceId, CommandId)]) -> Result<(), Error> {
+    keys.iter().try_for_each(|key| tx.delete(COMMANDS, key).map(drop))
 }
 
 pub fn put_wipe_intent(

@@ -69,6 +69,12 @@ use crate::model::histogram::Reading;
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
+/// Name in [`META`] of when it was last looked whether the data file can be made shorter.
+const SPACE_LOOKED_AT: &str = "space_looked_at";
+/// How long a start after that does not look again: a look reads every page.
+const LOOK_AGAIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Unused bytes from which on compaction is worth the time and the writing, when they are half of the file besides.
+const WORTHWHILE: u64 = 64 << 20;
 
 pub struct Store {
     engine: Arc<Engine>,
@@ -92,12 +98,13 @@ impl Store {
     }
 
     fn start(
-        engine: Engine,
+        mut engine: Engine,
         ids: Arc<Ids>,
         now: Time,
         space: Box<dyn FnMut() -> bool + Send>,
     ) -> Result<Self, StoreError> {
         migrate::prepare(&engine)?;
+        give_back(&mut engine, now, WORTHWHILE)?;
         let memory = Arc::new(Memory::default());
         load(&engine.snapshot().map_err(Error::from)?, &memory, &ids, now)?;
         let engine = Arc::new(engine);
@@ -226,6 +233,25 @@ impl Store {
             tracing::error!(%error, "the database could not be closed in order");
         }
     }
+}
+
+/// Makes the data file shorter when that is worth it. What was deleted leaves pages that are used again, but a file that
+/// has once been long stays so by itself.
+fn give_back(engine: &mut Engine, now: Time, worthwhile: u64) -> Result<(), Error> {
+    let looked = META.get(&engine.snapshot()?, &SPACE_LOOKED_AT.into())?;
+    let looked = looked.map(|looked| Time::from_unix(looked.cast_signed())).filter(|looked| *looked <= now);
+    if looked.is_some_and(|looked| now.since(looked) < LOOK_AGAIN) {
+        return Ok(());
+    }
+    let (used, before) = (engine.used_bytes()?, engine.traffic().file_bytes);
+    if before.saturating_sub(used) >= worthwhile && used < before / 2 {
+        tracing::info!(bytes = before, used, "much of the data file is unused: it is made shorter");
+        engine.compact()?;
+        tracing::info!(bytes = engine.traffic().file_bytes, "the data file was made shorter");
+    }
+    let mut transaction = engine.begin()?;
+    META.put(&mut transaction, &SPACE_LOOKED_AT.into(), &now.unix().unsigned_abs())?;
+    Ok(transaction.commit()?)
 }
 
 /// The latest time that the data knows to have passed.

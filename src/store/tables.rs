@@ -330,6 +330,11 @@ impl KeyRange {
         (as_slice(&self.from), as_slice(&self.to))
     }
 
+    /// This range without `key` and what comes after it.
+    pub fn before(self, key: &impl Key) -> Self {
+        Self { to: Bound::Excluded(key.bytes()), ..self }
+    }
+
     /// This range without what comes up to and including `key`.
     pub fn after(self, key: &impl Key) -> Self {
         Self { from: Bound::Excluded(key.bytes()), ..self }

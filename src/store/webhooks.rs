@@ -34,6 +34,9 @@ pub fn page(
 /// Stores a webhook, new or changed. What waits for it is looked at anew.
 pub fn put(tx: &mut Tx, webhook: Webhook) -> Result<(), Error> {
     let key = (webhook.organization_id, webhook.id);
+    if tx.get(WEBHOOKS, &key)?.is_none() {
+        tx.require_space()?;
+    }
     tx.put(WEBHOOKS, &key, &webhook)?;
     tx.effect(Effect::ToSend(key.0, key.1));
     tx.effect(Effect::Webhook(webhook));

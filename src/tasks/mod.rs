@@ -26,6 +26,8 @@ const TIDY: Duration = Duration::from_secs(60);
 const MAIL: Duration = Duration::from_secs(1);
 /// How often old deliveries are looked for.
 const FORGET: Duration = Duration::from_secs(60 * 60);
+/// How often old commands are looked for, among all there are.
+const HISTORY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often logs that have grown get a signed checkpoint, and let go of what is past its time.
 const AUDIT: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
@@ -46,6 +48,7 @@ pub fn start(
     tasks.spawn(backups::run(services.clone()));
     tasks.spawn(settings(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
+    tasks.spawn(every(HISTORY, services.clone(), |services| async move { services.forget_commands().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));
     tasks.spawn(every(TIDY, services.clone(), |services| async move {

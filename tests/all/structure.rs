@@ -51,6 +51,25 @@ fn only_the_engine_names_redb() {
     }
 }
 
+/// What is not asked for at the one way out could leave unnoticed.
+#[test]
+fn connections_and_names_are_asked_for_in_one_place() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    const WAYS: &[&str] =
+        &["TcpStream::connect", "TcpSocket", "UdpSocket", "lookup_host", "to_socket_addrs", "hickory"];
+    let mut found = Vec::new();
+    for layer in ALLOWED.iter().map(|(layer, _)| *layer).chain(["app", "cli"]) {
+        for file in files(&source, layer) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            if !file.ends_with("tests.rs") && WAYS.iter().any(|way| text.contains(way)) {
+                found.push(file.strip_prefix(&source).unwrap().display().to_string());
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, ["net/outbound/egress.rs", "net/outbound/names.rs"]);
+}
+
 fn files(source: &Path, layer: &str) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![source.join(layer)];

@@ -1,4 +1,5 @@
 mod backups;
+mod doctor;
 mod settings;
 mod status;
 mod trust;
@@ -28,6 +29,7 @@ pub fn routes() -> Vec<Route> {
         Route::get("/system/settings", Access::needs(SystemAdmin), Standard, settings::read),
         Route::put("/system/settings", Access::needs(SystemAdmin), Standard, settings::change),
         Route::post("/system/settings/confirm", Access::needs(SystemAdmin), Standard, settings::confirm),
+        Route::get("/system/doctor", Access::needs(SystemAdmin), Standard, doctor::doctor),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
         Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
         Route::get("/system/backups", Access::needs(SystemAdmin), Standard, backups::backups),

@@ -23,6 +23,8 @@ pub(super) struct SystemView {
     queues: Queues,
     /// Null where the audit log is copied nowhere.
     syslog: Option<SyslogView>,
+    /// Connections that `network.egress` has denied since the start, by what they were for.
+    egress_denied: BTreeMap<String, u64>,
     /// Of all organizations, by status.
     devices: BTreeMap<String, u64>,
     memory_bytes: Option<u64>,
@@ -110,7 +112,7 @@ struct ShownCertificateView {
 }
 
 impl From<Certificate> for ShownCertificateView {
-    fn from(Certificate { not_after, names, ca_not_after, ca_sha256 }: Certificate) -> Self {
+    fn from(Certificate { not_after, names, ca_not_after, ca_sha256, .. }: Certificate) -> Self {
         Self { not_after, names, ca_not_after, ca_sha256 }
     }
 }
@@ -127,6 +129,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         webhooks,
         mail_waiting,
         syslog,
+        egress_denied,
         devices,
         memory_bytes,
         findings,
@@ -161,6 +164,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         },
         certificate: certificate.map(ShownCertificateView::from),
         syslog: syslog.map(SyslogView::from),
+        egress_denied: egress_denied.into_iter().collect(),
         devices: devices.into_iter().collect(),
         memory_bytes,
         findings: findings.into_iter().map(FindingView::from).collect(),

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Kind;
 use crate::config::layers::Given;
-use crate::config::{Host, HostPort, Recipient, Secret};
+use crate::config::{Destination, Host, HostPort, Recipient, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -103,6 +103,16 @@ pub(in crate::config) fn network() -> Text<IpNet> {
             Err(_) => text.parse::<IpNet>().ok().filter(|network| network.trunc() == *network),
         },
         show: IpNet::to_string,
+    }
+}
+
+/// Somewhere that the appliance may connect to.
+pub(in crate::config) fn destination() -> Text<Destination> {
+    Text {
+        what: "a DNS name, an address or a network, such as mail.example.com, 192.168.1.20 or 10.0.0.0/8 (no bits set \
+            after the prefix)",
+        parse: Destination::parse,
+        show: Destination::to_string,
     }
 }
 

@@ -4,11 +4,13 @@ use crate::domain::Services;
 use crate::domain::op::Op;
 use crate::error::Error;
 use crate::model::audit::Checkpoint;
-use crate::store::audit::{AuditEvent, checkpoints, retention};
+use crate::store::audit::{self, AuditEvent, checkpoints, retention};
 use crate::store::write::{Audited, Stamp, Unaudited};
 
 /// Entries let go in one transaction.
 const STEP: u64 = 1_000;
+/// How much longer than asked for a log may be, as a part of that.
+const PART: u64 = 20;
 /// How much longer than asked for entries may stay, so that they are let go once a day and not one by one.
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);
 
@@ -54,7 +56,11 @@ impl Services {
 
     /// Lets go of what is past its time in the audit logs, in steps.
     pub async fn expire_audit_logs(&self) -> Result<(), Error> {
-        if self.config.audit.retention.is_zero() || !self.may_remove_lapsed() {
+        if !self.may_remove_lapsed() {
+            return Ok(());
+        }
+        self.shorten_audit_logs().await?;
+        if self.config.audit.retention.is_zero() {
             return Ok(());
         }
         let end = self.now().minus(self.config.audit.retention);
@@ -68,6 +74,30 @@ impl Services {
                 let event = retention::step(tx, organization, end, STEP)?;
                 Ok(match event {
                     Some(event) => Audited::new(true, event),
+                    None => Audited::without_entry(false, Unaudited::Unchanged),
+                })
+            };
+            while self.store.write(Stamp::system(self.now()), step).await? {}
+        }
+        Ok(())
+    }
+
+    /// Lets go of the oldest entries of logs that have become too long.
+    async fn shorten_audit_logs(&self) -> Result<(), Error> {
+        let most = u64::from(self.config.audit.most_entries);
+        let organizations: Vec<_> = self.store.memory().directory().organizations().collect();
+        for organization in organizations.into_iter().filter(|_| most > 0) {
+            let snapshot = self.store.snapshot()?;
+            let (last, before) =
+                (audit::head(&snapshot, organization)?.seq, retention::anchor(&snapshot, organization)?.seq);
+            drop(snapshot);
+            // A part at a time, and not one for each that comes.
+            if last - before <= most + most / PART {
+                continue;
+            }
+            let step = move |tx: &mut crate::store::write::Tx| {
+                Ok(match retention::let_go(tx, organization, last - most, STEP)? {
+                    Some(event) => Audited::new(true, event.detail("kept", most)),
                     None => Audited::without_entry(false, Unaudited::Unchanged),
                 })
             };

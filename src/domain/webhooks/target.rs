@@ -16,12 +16,23 @@ const MOST_BYTES: usize = 2048;
 /// How long the check of a new URL waits for its name to be resolved.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, String>> + Send>>;
+pub type Finding = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, Nowhere>> + Send>>;
+
+/// Why a host has no address; says it in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Nowhere {
+    /// The appliance is not let there.
+    #[error("{0}")]
+    Denied(String),
+    /// Not now, as far as can be told.
+    #[error("{0}")]
+    Unknown(String),
+}
 
 /// What the check of a URL needs to know of the machine and its network.
 pub struct Surroundings {
-    /// The addresses that a name has now.
-    pub resolve: Box<dyn Fn(String) -> Resolving + Send + Sync>,
+    /// The addresses that a host, a name or an address, has now.
+    pub find: Box<dyn Fn(String) -> Finding + Send + Sync>,
     /// Whether a name or an address is one of the appliance's own.
     pub is_own: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// The port that the appliance listens on.
@@ -53,18 +64,18 @@ impl Targets {
         let url = self.read(url).map_err(wrong)?;
         let is_tls = url.scheme() == "https";
         let port = url.port_or_known_default().unwrap_or_default();
-        let Some(Host::Domain(name)) = url.host() else { return Ok(url.into()) };
-        let resolved = tokio::time::timeout(PATIENCE, (self.around.resolve)(name.to_owned())).await;
-        let addresses = resolved.unwrap_or_else(|_| Err("no answer in time".into()));
-        match addresses {
+        let Some(host) = url.host() else { return Ok(url.into()) };
+        let found = tokio::time::timeout(PATIENCE, (self.around.find)(host.to_string())).await;
+        match found.unwrap_or_else(|_| Err(Nowhere::Unknown("no answer in time".into()))) {
             Ok(addresses) => {
                 let judged = addresses.iter().map(|ip| self.permit(SocketAddr::new(*ip, port), is_tls));
                 judged.collect::<Result<(), _>>().map_err(|why| wrong(format!("leads to {why}")))?;
             }
+            Err(Nowhere::Denied(why)) => return Err(wrong(format!("is out of reach: {why}"))),
             // A receiver may be set up after its webhook. In clear, though, only what is known to be near is spoken to.
             Err(why) if !is_tls => {
                 return Err(wrong(format!(
-                    "must be https, since {name} cannot be resolved to a private address: {why}"
+                    "must be https, since {host} cannot be resolved to a private address: {why}"
                 )));
             }
             Err(_) => {}

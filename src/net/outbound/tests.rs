@@ -1,11 +1,14 @@
 //! A name may mean another address at the second look; the connection goes only where it may.
 
+use std::net::SocketAddr;
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::egress::Found;
 use super::*;
+use crate::config::{Destination, NetworkConfig};
 
 #[tokio::test]
 async fn a_name_that_leads_elsewhere_at_the_second_look_is_not_followed() {
@@ -23,16 +26,17 @@ async fn a_name_that_leads_elsewhere_at_the_second_look_is_not_followed() {
     });
     // Only this one address may be connected to; later the name means another one, where the receiver listens as well.
     let looks = Mutex::new(vec![vec![[127, 0, 0, 1]], vec![[127, 0, 0, 2]], vec![[127, 0, 0, 2], [127, 0, 0, 1]]]);
-    let resolve = move |name: String| {
-        assert_eq!(name, "receiver.example");
+    let lookup = move |name: String, may_ask: bool| {
+        assert!(name == "receiver.example" && may_ask);
         let found = looks.lock().unwrap().remove(0).into_iter().map(IpAddr::from).collect();
-        Box::pin(async { Ok(found) }) as Pin<Box<dyn Future<Output = _> + Send>>
+        Box::pin(async { Ok(found) }) as Found
     };
+    let egress = Arc::new(Egress::with(NetworkConfig::default(), Box::new(lookup)));
     let permit = |to: SocketAddr, is_tls: bool| {
         assert!(!is_tls);
         if to.ip() == IpAddr::from([127, 0, 0, 1]) { Ok(()) } else { Err("somewhere else".into()) }
     };
-    let client = Client::new(Box::new(resolve), Box::new(permit), None).unwrap();
+    let client = Client::new(egress, Purpose::Webhook, Box::new(permit), None).unwrap();
     let url = format!("http://receiver.example:{port}/hook?a=b");
     let headers = [("x-zero-event", "webhook.test".into())];
     let post = || client.post(&url, &headers, "{}".into());
@@ -50,8 +54,9 @@ fn a_file_without_authorities_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     let open = |file: &Path| {
-        let resolve = |_| Box::pin(async { Err(String::new()) }) as Pin<Box<dyn Future<Output = _> + Send>>;
-        Client::new(Box::new(resolve), Box::new(|_, _| Ok(())), Some(file)).err().map(|error| error.to_string())
+        let egress = Arc::new(Egress::new(NetworkConfig::default()));
+        let client = Client::new(egress, Purpose::Webhook, Box::new(|_, _| Ok(())), Some(file));
+        client.err().map(|error| error.to_string())
     };
     assert!(open(&file).is_some(), "there is no file");
     std::fs::write(&file, "no certificate").unwrap();
@@ -59,4 +64,55 @@ fn a_file_without_authorities_is_refused() {
     let authority = rcgen::generate_simple_self_signed(["ca".into()]).unwrap();
     std::fs::write(&file, authority.cert.pem()).unwrap();
     assert_eq!(open(&file), None);
+}
+
+/// What was asked of whom, under these rules.
+async fn asked(exceptions: &[&str], host: &str) -> (Result<Vec<IpAddr>, Unreachable>, Vec<(String, bool)>, u64) {
+    let exceptions = exceptions.iter().map(|text| Destination::parse(text).unwrap()).collect();
+    let rules = NetworkConfig { egress: crate::config::Egress::Deny, exceptions };
+    let lookups = Arc::new(Mutex::new(Vec::new()));
+    let noted = lookups.clone();
+    let lookup = move |name: String, may_ask| {
+        noted.lock().unwrap().push((name.clone(), may_ask));
+        // As a hosts file would have it; servers know everything.
+        let known = match name.as_str() {
+            "localhost" => Ok([127, 0, 0, 1]),
+            "beside.lan" => Ok([192, 168, 1, 20]),
+            _ if may_ask => Ok([203, 0, 113, 7]),
+            _ => Err("no such name".to_owned()),
+        };
+        Box::pin(async move { known.map(|address| vec![IpAddr::from(address)]) }) as Found
+    };
+    let egress = Egress::with(rules, Box::new(lookup));
+    let found = egress.addresses(Purpose::Mail, host).await;
+    let lookups = lookups.lock().unwrap().clone();
+    let [_, (Purpose::Mail, refused), ..] = egress.refused() else { panic!("mail is counted elsewhere") };
+    (found, lookups, refused)
+}
+
+/// An appliance that is to be alone tells the network nothing, not even a name.
+#[tokio::test]
+async fn nothing_is_asked_of_anybody_but_for_what_is_excepted() {
+    let is_denied = |found: &Result<_, _>| matches!(found, Err(Unreachable::Denied(_)));
+    for host in ["203.0.113.7", "10.0.0.1", "[2001:db8::1]", "::ffff:10.0.0.1", "169.254.169.254", "64:ff9b::7f00:1"] {
+        let (found, lookups, refused) = asked(&["192.168.1.0/24", "mail.example.com"], host).await;
+        assert!(is_denied(&found) && lookups.is_empty() && refused == 1, "{host}: {found:?}");
+    }
+    for host in ["127.0.0.1", "[::1]", "::ffff:127.0.0.1", "localhost", "192.168.1.20", "::ffff:192.168.1.20"] {
+        let (found, lookups, refused) = asked(&["192.168.1.0/24"], host).await;
+        assert!(found.is_ok() && lookups.iter().all(|(_, may_ask)| !may_ask) && refused == 0, "{host}: {found:?}");
+    }
+    for host in ["mail.example.com", "Mail.Example.COM."] {
+        let (found, lookups, _) = asked(&["mail.example.com"], host).await;
+        assert!(found.is_ok(), "{found:?}");
+        assert_eq!(lookups, [("mail.example.com".to_owned(), true)]);
+    }
+    // Its address is excepted, but only a server could say so.
+    for host in ["other.example.com", "mail.example.com.evil.example", "example.com"] {
+        let (found, lookups, refused) = asked(&["mail.example.com", "203.0.113.0/24"], host).await;
+        assert!(is_denied(&found) && lookups == [(host.to_owned(), false)] && refused == 1, "{host}: {found:?}");
+    }
+    let (found, ..) = asked(&["192.168.1.20"], "beside.lan").await;
+    assert_eq!(found, Ok(vec![[192, 168, 1, 20].into()]), "the hosts file is the machine's own");
+    assert!(is_denied(&asked(&["192.168.1.21"], "beside.lan").await.0));
 }

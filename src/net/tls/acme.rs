@@ -61,11 +61,14 @@ struct Attempts {
     not_before: Option<Time>,
 }
 
+/// Key and certificate, below the folder that [`Acme::open`] is given.
+pub const CERTIFICATE: &str = "acme/certificate.pem";
+
 impl Acme {
     /// `server`: the URL of its directory. `wanted`: the certificate is for the DNS names among them. Shows the last
     /// certificate, if there is one that is still good.
     pub fn open(
-        directory: &Path,
+        parent: &Path,
         server: String,
         wanted: Names,
         challenge: Challenge,
@@ -73,11 +76,11 @@ impl Acme {
         slot: &Slot,
         now: Time,
     ) -> Result<Self, TlsError> {
-        let directory = directory.join("acme");
+        let directory = parent.join("acme");
         files::make_directory(&directory)?;
         let acme = Self {
             account_file: directory.join("account.key"),
-            certificate_file: directory.join("certificate.pem"),
+            certificate_file: parent.join(CERTIFICATE),
             server,
             wanted,
             challenge,

@@ -51,8 +51,14 @@ pub fn oldest(from: &impl Read, organization: OrganizationId) -> Result<Option<T
 /// Lets go of at most `limit` entries from before `end`, the oldest, and of the checkpoints before them; the event that
 /// tells of it, or `None` when there are none.
 pub fn step(tx: &mut Tx, organization: OrganizationId, end: Time, limit: u64) -> Result<Option<AuditEvent>, Error> {
-    let before = anchor(tx, organization)?.seq;
     let due = first_where(tx, organization, |entry| entry.timestamp >= end)? - 1;
+    Ok(let_go(tx, organization, due, limit)?.map(|event| event.detail("before", end.to_string())))
+}
+
+/// Lets go of at most `limit` entries up to and including `due`, the oldest, and of the checkpoints before them; the
+/// event that tells of it, or `None` when there are none.
+pub fn let_go(tx: &mut Tx, organization: OrganizationId, due: u64, limit: u64) -> Result<Option<AuditEvent>, Error> {
+    let before = anchor(tx, organization)?.seq;
     let through = due.min(before.saturating_add(limit));
     let Some(last) = tx.get(AUDIT, &(organization, through))?.filter(|_| through > before) else { return Ok(None) };
     let hash = Hex::parse(&last.hash).and_then(|hash| Hash::try_from(hash.0).ok());
@@ -61,6 +67,6 @@ pub fn step(tx: &mut Tx, organization: OrganizationId, end: Time, limit: u64) ->
     let count = tx.delete_range(AUDIT.name, &gone)?;
     tx.delete_range(AUDIT_CHECKPOINTS.name, &gone)?;
     tx.put(AUDIT_ANCHORS, &organization, &Anchor { seq: through, hash })?;
-    let event = AuditEvent::new(ACTION).of(organization).detail("entries", count).detail("before", end.to_string());
+    let event = AuditEvent::new(ACTION).of(organization).detail("entries", count);
     Ok(Some(event.detail("through", through).detail("through_hash", hex(&hash))))
 }

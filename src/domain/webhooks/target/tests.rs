@@ -3,19 +3,23 @@
 use super::*;
 
 fn targets(config: WebhooksConfig) -> Targets {
-    let resolve = |name: String| -> Resolving {
+    let find = |name: String| -> Finding {
         Box::pin(async move {
             match name.as_str() {
                 "public.example" => Ok(vec![[203, 0, 113, 7].into()]),
                 "private.example" => Ok(vec![[10, 0, 0, 7].into()]),
                 "both.example" => Ok(vec![[203, 0, 113, 7].into(), [127, 0, 0, 1].into()]),
                 "inside.example" => Ok(vec!["::1".parse().unwrap()]),
-                _ => Err("no such name".into()),
+                "denied.example" => Err(Nowhere::Denied("network.egress denies it".into())),
+                name => match name.trim_matches(['[', ']']).parse() {
+                    Ok(address) => Ok(vec![address]),
+                    Err(_) => Err(Nowhere::Unknown("no such name".into())),
+                },
             }
         })
     };
     let is_own = |host: &str| ["zero.example", "192.168.7.7", "127.0.0.1"].contains(&host);
-    Targets::new(config, Surroundings { resolve: Box::new(resolve), is_own: Box::new(is_own), port: 8443 })
+    Targets::new(config, Surroundings { find: Box::new(find), is_own: Box::new(is_own), port: 8443 })
 }
 
 async fn refusal(targets: &Targets, url: &str) -> String {

@@ -1,10 +1,13 @@
-//! Makes the dashboard that the binary carries: `web/dist` by npm, then each file as it is and compressed.
-//! `ZERO_WEB=skip` puts a page in its place that says so.
+//! Makes what the binary carries for browsers, each file as it is and compressed: the dashboard, `web/dist` by npm, and
+//! the documentation. `ZERO_WEB=skip` puts a page in the dashboard's place that says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 use std::{env, fs, io};
+
+mod docs;
+mod parts;
 
 /// What the dashboard is made from, below `web`.
 const SOURCES: [&str; 6] = ["src", "public", "index.html", "package.json", "package-lock.json", "vite.config.ts"];
@@ -21,13 +24,21 @@ fn main() {
 
 fn run() -> Result<(), String> {
     let path = |name| env::var_os(name).map(PathBuf::from).ok_or(format!("{name} is not set: run this by cargo"));
-    let target = path("OUT_DIR")?.join("web");
-    let web = path("CARGO_MANIFEST_DIR")?.join("web");
+    let (out, root) = (path("OUT_DIR")?, path("CARGO_MANIFEST_DIR")?);
+    let (target, web) = (out.join("web"), root.join("web"));
     let _ = fs::remove_dir_all(&target);
     fs::create_dir_all(&target).map_err(|error| at(&target, &error))?;
-    if env::var("ZERO_WEB").is_ok_and(|value| value == "skip") {
-        return fs::write(target.join("index.html"), PLACEHOLDER).map_err(|error| at(&target, &error));
-    }
+    let parts = if env::var("ZERO_WEB").is_ok_and(|value| value == "skip") {
+        fs::write(target.join("index.html"), PLACEHOLDER).map_err(|error| at(&target, &error))?;
+        Vec::new()
+    } else {
+        dashboard(&web, &target)?
+    };
+    docs::make(&root, &out, parts)
+}
+
+/// Builds the dashboard where it is older than its sources: which packages of npm are in it.
+fn dashboard(web: &Path, target: &Path) -> Result<Vec<parts::Part>, String> {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={}", web.join(source).display());
     }
@@ -36,11 +47,12 @@ fn run() -> Result<(), String> {
     if made.is_none() || SOURCES.iter().map(|source| newest(&web.join(source))).max().flatten() > made {
         let tools = web.join("node_modules/.package-lock.json");
         if modified(&tools) < modified(&web.join("package-lock.json")) {
-            npm(&web, &["ci", "--no-audit", "--no-fund"])?;
+            npm(web, &["ci", "--no-audit", "--no-fund"])?;
         }
-        npm(&web, &["run", "build"])?;
+        npm(web, &["run", "build"])?;
     }
-    embed(&dist, &target).map_err(|error| at(&dist, &error))
+    embed(&dist, target).map_err(|error| at(&dist, &error))?;
+    parts::of_npm(&dist)
 }
 
 fn at(path: &Path, error: &io::Error) -> String {
@@ -82,14 +94,21 @@ fn embed(from: &Path, to: &Path) -> io::Result<()> {
             embed(&entry.path(), &place)?;
             continue;
         }
-        let plain = fs::read(entry.path())?;
-        let mut small = Vec::new();
-        brotli::BrotliCompress(&mut &*plain, &mut small, &brotli::enc::BrotliEncoderParams::default())?;
-        if small.len() < plain.len() {
-            let name = format!("{}.br", entry.file_name().to_string_lossy());
-            fs::write(to.join(name), small)?;
+        if entry.file_name() != parts::OF_NPM {
+            put(&place, &fs::read(entry.path())?)?;
         }
-        fs::write(place, plain)?;
     }
     Ok(())
+}
+
+/// Writes a file, and a compressed one beside it where that is smaller.
+fn put(place: &Path, plain: &[u8]) -> io::Result<()> {
+    let mut small = Vec::new();
+    brotli::BrotliCompress(&mut &*plain, &mut small, &brotli::enc::BrotliEncoderParams::default())?;
+    if small.len() < plain.len() {
+        let mut name = place.as_os_str().to_owned();
+        name.push(".br");
+        fs::write(name, small)?;
+    }
+    fs::write(place, plain)
 }
