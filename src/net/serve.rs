@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -198,6 +199,10 @@ impl Turning {
         _ = self.drained.wait_for(|drained| *drained).await;
     }
 
+    fn is_outdated(&self) -> bool {
+        self.replaced.has_changed().unwrap_or(true)
+    }
+
     /// Resolves once the server drains, or has another entrance than the connection came through.
     async fn ending(&mut self) {
         let Self { drained, replaced } = self;
@@ -339,7 +344,8 @@ where
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    async fn http1(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, turning: Turning) {
+    async fn http1(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, mut turning: Turning) {
+        let outdated = turning.clone();
         let mut io = Refusal::new(TokioIo::new(stream), peer, activity.clone(), self.refuse.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -347,14 +353,29 @@ where
             .header_read_timeout(None)
             .max_header_size(self.limits.header_bytes)
             .max_buf_size(BUFFER.max(self.limits.header_bytes))
-            .serve_connection(&mut io, service_fn(|request| self.exchange(request, peer, activity)));
-        if drive(connection, |connection| connection.graceful_shutdown(), activity, turning, self.limits.parting).await
-        {
+            .serve_connection(
+                &mut io,
+                service_fn(|request| {
+                    let (exchange, outdated) = (self.exchange(request, peer, activity), outdated.clone());
+                    async move {
+                        // Closed while it is idle, it would lose the request that its client is just sending; so its next
+                        // answer is its last.
+                        exchange.await.map(|mut response| {
+                            if outdated.is_outdated() {
+                                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                            }
+                            response
+                        })
+                    }
+                }),
+            );
+        let ends = turning.draining();
+        if drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await {
             plain::linger(io.into_inner().inner_mut().get_mut().0).await;
         }
     }
 
-    async fn http2(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, turning: Turning) {
+    async fn http2(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, mut turning: Turning) {
         let largest_header = u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -370,7 +391,8 @@ where
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service_fn(|request| self.exchange(request, peer, activity)));
-        drive(connection, |connection| connection.graceful_shutdown(), activity, turning, self.limits.parting).await;
+        let ends = turning.ending();
+        drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await;
     }
 
     /// One request and its answer.
@@ -414,13 +436,13 @@ async fn drive<C>(
     connection: C,
     leave: fn(Pin<&mut C>),
     activity: &Activity,
-    mut turning: Turning,
+    ends: impl Future<Output = ()>,
     parting: Duration,
 ) -> bool
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
+    let (mut connection, mut ends) = (pin!(connection), pin!(ends));
     let mut leaving = false;
     let mut check = Instant::now();
     loop {
@@ -431,7 +453,7 @@ where
                 }
                 return true;
             }
-            () = turning.ending(), if !leaving => {
+            () = ends.as_mut(), if !leaving => {
                 leave(connection.as_mut());
                 leaving = true;
                 check = Instant::now() + parting;
