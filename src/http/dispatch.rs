@@ -200,7 +200,7 @@ impl Dispatch {
         let idempotency = self.idempotency(parts, &principal, &body, now)?;
         let op = Op { principal, request_id, peer, entrance, now, idempotency };
         let query = parts.uri.query().unwrap_or("");
-        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(&parts), body };
+        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(parts), body };
         // Handler, domain rule, one transaction, typed answer.
         match tokio::time::timeout(WORK_TIME, endpoint.call(&self.services, op, input)).await {
             Ok(answer) => answer,
