@@ -147,9 +147,9 @@ impl App {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
             look: Box::new(move || renewed.look_now()),
-            unknown_proxy: Box::new(move || noticed.found()),
             denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
             diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
+            unknown_proxy: Box::new(move || noticed.found()),
         };
         let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
         let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));

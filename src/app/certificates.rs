@@ -29,8 +29,8 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Certificates {
     pub ca: Arc<LocalCa>,
     directory: PathBuf,
-    egress: Arc<Egress>,
     current: ArcSwap<Current>,
+    egress: Arc<Egress>,
     clock: Arc<dyn Clock>,
     look: Notify,
     /// There is another source than before.
@@ -78,8 +78,8 @@ impl Certificates {
         Ok(Self {
             ca: Arc::new(ca),
             directory: directory.into(),
-            egress,
             current: ArcSwap::from_pointee(current),
+            egress,
             clock,
             look: Notify::new(),
             replaced: Notify::new(),
@@ -212,8 +212,8 @@ impl Current {
                     AcmeChallenge::TlsAlpn01 => Challenge::TlsAlpn,
                     AcmeChallenge::Http01 => Challenge::Http(tls.acme_http_listen),
                 };
-                let client =
-                    Client::new(egress.clone(), Purpose::Acme, Box::new(|_, _| Ok(())), tls.acme_ca_file.as_deref());
+                let (egress, check) = (egress.clone(), Box::new(|_, _| Ok(())));
+                let client = Client::new(egress, Purpose::Acme, check, tls.acme_ca_file.as_deref());
                 let client = client.map_err(|error| failed(format_args!("tls.acme_ca_file: {error}")))?;
                 let server = tls.acme_directory.clone();
                 let acme = Acme::open(directory, server, wanted, challenge, client, &slot, now);

@@ -110,7 +110,7 @@ fn on_it(findings: &mut Findings, config: &Config, status: &Status, now: Time) {
         let remedy = "The certificate before it serves on, or one of the appliance's own authority; see [tls].";
         findings.add("certificate", Severity::Warning, problem.clone(), remedy);
     }
-    clock(findings, now, status.time);
+    clock(findings, config, now, status.time);
     last_backup(findings, config, status.backup.last_proven_at, now);
     flash(findings, status);
 }
@@ -244,19 +244,19 @@ fn stopped(findings: &mut Findings, config: &Config, now: Time) {
             findings.fine("audit", format!("{} logs with {entries} entries are as they were written", proofs.len()))
         }
     }
-    clock(findings, now, floor);
+    clock(findings, config, now, floor);
     last_backup(findings, config, last, now);
 }
 
 /// `lived` is the latest time that the appliance knows to have passed.
-fn clock(findings: &mut Findings, now: Time, lived: Time) {
+fn clock(findings: &mut Findings, config: &Config, now: Time, lived: Time) {
     let remedy = "Set the clock, or let NTP do it (timedatectl set-ntp true).";
     if now < EARLIEST {
         findings.add("clock", Severity::Error, format!("the clock says {now}: it was never set"), remedy);
     } else if lived.since(now) > Duration::from_secs(5 * 60) {
         let message = format!("the clock says {now}, but the appliance has lived through {lived}");
         findings.add("clock", Severity::Error, message, remedy);
-    } else if now.since(lived) > LEAP && !is_kept() {
+    } else if now.since(lived) > LEAP && !is_kept() && !config.server.trust_clock {
         let message =
             format!("the clock says {now}, and the appliance knows of no time after {lived}: nothing keeps it");
         let remedy = "Let NTP set it (timedatectl set-ntp true); if it is right, set server.trust_clock and restart.";
@@ -385,6 +385,10 @@ fn last_backup(findings: &mut Findings, config: &Config, last: Option<Time>, now
             findings.add("backup", Severity::Warning, message, remedy);
         }
         Some(last) => findings.fine("backup", format!("the last proven backup is of {last}")),
+    }
+    if config.tls.mode == TlsMode::Files {
+        let message = "tls.cert_file and tls.key_file are not in the backups, and neither are the settings";
+        findings.add("backup", Severity::Info, message, "Keep copies of them beside the backups.");
     }
     let device = |path: &Path| path.metadata().map(|metadata| metadata.dev()).ok();
     let own = device(&config.server.data_dir);

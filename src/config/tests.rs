@@ -63,6 +63,7 @@ fn every_setting_can_be_given_in_the_environment() {
                 "json",
                 "starttls",
                 "http-01",
+                "deny",
                 "acme",
                 "https://ca.example/dir",
                 "https://zero.example.com",

@@ -48,11 +48,11 @@ pub struct Edge {
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
     /// Makes a certificate for new names at once, rather than within a minute.
     pub look: Box<dyn Fn() + Send + Sync>,
-    /// The address of a proxy that is not trusted, when everything comes through it.
-    pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
     /// Connections that `network.egress` has denied since the start, by what they were for.
     pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
     pub diagnose: Arc<Diagnose>,
+    /// The address of a proxy that is not trusted, when everything comes through it.
+    pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
 }
 
 impl Services {

@@ -84,7 +84,7 @@ pub fn open_after(
     Ok(keys)
 }
 
-/// Where a search for commands that may go has come to: the last key, and how many of its device's have ended so far.
+/// Where a search for commands that may go has come to: the last key, and how many of its device's stay so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
     after: Option<(OrganizationId, DeviceId, CommandId)>,
@@ -111,7 +111,7 @@ pub fn superseded(
         if command.kind != CommandType::Wipe
             && let Some(end) = command.completed_at.filter(|_| !command.status.is_open())
         {
-            place.ended += 1;
+            place.ended += u64::from(end >= cutoff);
             if end < cutoff || place.ended > most {
                 found.push(key);
             }

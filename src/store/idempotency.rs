@@ -65,7 +65,13 @@ pub(super) fn recall<T: DeserializeOwned>(tx: &Tx) -> Result<Option<T>, Error> {
 pub(super) fn remember<T: Serialize>(tx: &mut Tx, value: &T) -> Result<(), Error> {
     let Some(idempotency) = tx.stamp().idempotency.clone() else { return Ok(()) };
     // What is sent without a key, a wipe above all, still gets through.
-    tx.require_space()?;
+    tx.require_space().map_err(|refusal| match refusal {
+        Error::Unavailable { message, retry_after } => {
+            let message = format!("{message}, and no Idempotency-Key can be remembered: send the request without one");
+            Error::Unavailable { message, retry_after }
+        }
+        other => other,
+    })?;
     let value = rmp_serde::to_vec_named(value).map_err(Error::internal)?;
     let Sealed { nonce, bytes: sealed } = seal::seal(tx, &idempotency.secret, &idempotency.id, value)?;
     let expires_at = tx.now().plus(REMEMBERED);

@@ -5,12 +5,13 @@ mod model;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::audit::AuditEvent;
 use super::engine::faults::Disk;
-use super::engine::{Engine, Options};
+use super::engine::{Engine, Options, Read};
 use super::idempotency::Idempotency;
 use super::tables::{META, SESSIONS_OF_USER};
 use super::write::{Audited, Stamp};
@@ -198,4 +199,41 @@ async fn a_file_of_the_first_schema_knows_whose_sessions_there_are() {
     store.close();
     let store = open(&disk);
     assert_eq!(sessions::of_user(&store.snapshot().unwrap(), owner, user), Ok(vec![session]));
+}
+
+/// Years of deletions must not leave a card full of nothing.
+#[test]
+fn a_file_that_is_mostly_unused_is_made_shorter_at_a_start_now_and_then() {
+    let disk = Disk::default();
+    let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };
+    let opened = || Engine::open_on(disk.clone(), options).unwrap();
+    let mut engine = opened();
+    let start = |engine: &mut Engine, days: u64| {
+        super::give_back(engine, NOW.plus(Duration::from_secs(days * 86_400)), 1 << 20).unwrap();
+        engine.traffic().file_bytes
+    };
+    start(&mut engine, 0);
+    let fill = |engine: &Engine, from: u32| {
+        let mut transaction = engine.begin().unwrap();
+        for key in from..from + 500 {
+            transaction.put("devices", &key.to_be_bytes(), &[7; 8192]).unwrap();
+        }
+        transaction.commit().unwrap();
+    };
+    fill(&engine, 0);
+    let full = start(&mut engine, 31);
+    assert!(full > 4 << 20, "{full}: nothing was deleted yet");
+    let mut transaction = engine.begin().unwrap();
+    for key in 0..490_u32 {
+        transaction.delete("devices", &key.to_be_bytes()).unwrap();
+    }
+    transaction.commit().unwrap();
+    assert!(start(&mut engine, 60) >= full, "it looked less than 30 days ago");
+    let short = start(&mut engine, 61);
+    assert!(short < full / 2, "{short} of {full} bytes");
+    drop(engine);
+    let mut engine = opened();
+    fill(&engine, 1000);
+    assert_eq!(engine.snapshot().unwrap().get("devices", &495_u32.to_be_bytes(), <[u8]>::len).unwrap(), Some(8192));
+    start(&mut engine, 0);
 }

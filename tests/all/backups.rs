@@ -265,7 +265,10 @@ fn an_encrypted_backup_opens_with_its_passphrase_or_identity_and_nothing_else() 
     assert_eq!(wrong.status.code(), Some(2));
 }
 
-/// Kills at moments spread over the whole run; what is left is whole or not there.
+/// Kills of each, at moments spread over the whole run.
+const KILLS: u32 = 25;
+
+/// What is left of a killed one is whole or not there.
 #[test]
 fn a_backup_or_a_restore_that_is_killed_leaves_what_was_there_and_can_be_repeated() {
     let folder = TempDir::new().unwrap();
@@ -279,10 +282,10 @@ fn a_backup_or_a_restore_that_is_killed_leaves_what_was_there_and_can_be_repeate
     let started = std::time::Instant::now();
     works(backup(&data, &folder.path().join("timed.backup")));
     let takes = started.elapsed();
-    for step in 0..12_u32 {
+    for step in 0..KILLS {
         let file = folder.path().join(format!("{step}.backup"));
         let mut child = spawn(&["backup", "--data-dir", data.to_str().unwrap(), file.to_str().unwrap()]);
-        std::thread::sleep(takes * step / 11);
+        std::thread::sleep(takes * step / (KILLS - 1));
         child.kill().unwrap();
         child.wait().unwrap();
         if file.exists() {
@@ -296,9 +299,9 @@ fn a_backup_or_a_restore_that_is_killed_leaves_what_was_there_and_can_be_repeate
     let started = std::time::Instant::now();
     works(restore(&target, &good, &[]));
     let takes = started.elapsed();
-    for step in 0..12_u32 {
+    for step in 0..KILLS {
         let mut child = spawn(&["restore", "--force", "--data-dir", into, from]);
-        std::thread::sleep(takes * step / 11);
+        std::thread::sleep(takes * step / (KILLS - 1));
         child.kill().unwrap();
         child.wait().unwrap();
         // Either the folder is whole, or it says that it is not and the same command makes it so.

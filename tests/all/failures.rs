@@ -139,3 +139,41 @@ fn a_file_of_something_else_is_named_and_left_alone() {
     }
     fs::write(&file, good).unwrap();
 }
+
+/// On a disk that is nearly full, what frees space and what cannot wait goes on; all else is refused before the disk is.
+#[tokio::test]
+async fn a_nearly_full_disk_refuses_what_grows_and_lets_reads_deletions_and_wipes_go_on() {
+    let mut server = Server::start().await;
+    let admin = server.token().await;
+    let (device, device_token) = server.enroll(&admin, "one").await;
+    let (other, _) = server.enroll(&admin, "two").await;
+    let keyed = |server: &Server, key: &str| {
+        let request = server.request(reqwest::Method::POST, &format!("/devices/{device}/lock"));
+        request.bearer_auth(&admin).header("Idempotency-Key", key).json(&json!({}))
+    };
+    let before = server.send(keyed(&server, "before")).await.expect(200);
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let folder = std::mem::replace(&mut server.folder, TempDir::new().unwrap());
+    // A disk with less than a tebibyte free is nearly full.
+    let server = Server::on(folder, vec![("ZERO_STORE_MIN_FREE_MIB", "1048576")]).await;
+    let new = [
+        ("/groups", json!({"name": "Marketing"})),
+        ("/users", json!({"name": "Mia", "email": "mia@acme.example", "role": "user"})),
+        ("/devices/enroll", json!({"device_name": "three", "platform": "linux", "agent_version": "1"})),
+        ("/webhooks", json!({"url": "https://192.0.2.1/", "events": ["*"]})),
+        ("/policies", json!({"name": "Base", "policy_data": {}})),
+    ];
+    for (path, body) in new {
+        let refused = server.post(path, &admin, body).await.expect(503).to_string();
+        assert!(refused.contains("nearly full"), "{path}: {refused}");
+    }
+    let refused = server.send(keyed(&server, "after")).await.expect(503).to_string();
+    assert!(refused.contains("send the request without one"), "{refused}");
+    assert_eq!(server.send(keyed(&server, "before")).await.expect(200)["id"], before["id"], "it is remembered still");
+    server.get("/devices", &admin).await.expect(200);
+    server.post(&format!("/devices/{device}/checkin"), &device_token, json!({})).await.expect(200);
+    server.post(&format!("/devices/{device}/wipe"), &admin, json!({})).await.expect(200);
+    server.delete(&format!("/devices/{other}"), &admin).await.expect(204);
+    server.log_in().await;
+}

@@ -248,6 +248,74 @@ async fn more_than_one_transaction_s_worth_of_commands_lapses_in_one_go() {
     assert_eq!(appliance.log("device.command.expire").await.len(), STEP + 1);
 }
 
+/// Of years of commands a device keeps the newest, what waits, and every wipe.
+#[tokio::test]
+async fn commands_that_ended_long_ago_are_forgotten_and_of_very_many_the_oldest() {
+    let appliance = Appliance::set_up().await;
+    let (busy, quiet) = (appliance.enroll("busy").await, appliance.enroll("quiet").await);
+    let (first, wipe) =
+        (appliance.command(&busy, CommandType::Lock).await, appliance.command(&busy, CommandType::Wipe).await);
+    let last = appliance.command(&quiet, CommandType::Lock).await;
+    let Device { id, organization_id, .. } = busy.device;
+    let copies = move |tx: &mut Tx| {
+        let command = commands::get(tx, organization_id, id, first)?.ok_or(Error::NotFound("command"))?;
+        for _ in 0..MOST_COMMANDS + 20 {
+            let ended = Command {
+                id: tx.new_id(),
+                status: CommandStatus::Succeeded,
+                completed_at: Some(START),
+                ..command.clone()
+            };
+            commands::put(tx, &ended)?;
+        }
+        Ok(Audited::without_entry((), Unaudited::Unchanged))
+    };
+    appliance.services.store.write(Stamp::system(START), copies).await.unwrap();
+    let count = |device: &Enrolled| {
+        let snapshot = appliance.services.store.snapshot().unwrap();
+        commands::page(&snapshot, organization_id, device.device.id, 0, 0).unwrap().0
+    };
+    assert_eq!(count(&busy), MOST_COMMANDS + 22);
+    appliance.services.forget_commands().await.unwrap();
+    assert_eq!(count(&busy), MOST_COMMANDS + 2, "the newest that ended, and the two that wait");
+    assert_eq!((appliance.status(&busy, first), count(&quiet)), (CommandStatus::Pending, 1));
+
+    appliance.pass(31 * DAY).await;
+    assert_eq!(appliance.status(&quiet, last), CommandStatus::Expired);
+    appliance.clock.advance(350 * DAY);
+    appliance.services.forget_commands().await.unwrap();
+    assert_eq!(count(&busy), 2, "the wipe, and the one that lapsed less than a year ago");
+    assert_eq!((appliance.status(&busy, wipe), count(&quiet)), (CommandStatus::Pending, 1));
+    appliance.clock.advance(30 * DAY);
+    appliance.services.forget_commands().await.unwrap();
+    assert_eq!((count(&busy), count(&quiet)), (1, 0));
+}
+
+/// A log that may have so many entries keeps the newest, and still verifies.
+#[tokio::test]
+async fn a_log_that_is_too_long_loses_its_oldest_entries_and_says_so() {
+    let mut appliance = Appliance::set_up().await;
+    appliance.services.config.audit.most_entries = 40;
+    let enrolled = async |from: u32, to: u32| {
+        for number in from..to {
+            appliance.enroll(&number.to_string()).await;
+        }
+        appliance.services.expire_audit_logs().await.unwrap();
+    };
+    enrolled(0, 10).await;
+    assert!(appliance.log("audit.retention").await.is_empty());
+    enrolled(10, 30).await;
+    let told = appliance.log("audit.retention").await;
+    assert_eq!((told.len(), &told[0].details["kept"]), (1, &serde_json::json!(40)));
+    let op = appliance.by(&appliance.log_in().await);
+    let (left, entries) = appliance.services.audit_log(&op, AuditFilter::default(), 0, 1000).await.unwrap();
+    // The newest 40, what tells of it, and the sign-ins since.
+    assert!((41..=44).contains(&left), "{left}");
+    assert_eq!(entries.last().unwrap().seq, told[0].details["through"].as_u64().unwrap() + 1);
+    let proof = appliance.services.verify_audit_log(&op).await.unwrap();
+    assert_eq!(proof.first_broken, None);
+}
+
 #[tokio::test]
 async fn nobody_is_declared_offline_before_the_appliance_has_listened_itself() {
     let appliance = Appliance::set_up().await;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use ring::digest;
 use rustix::fs::{Advice, fadvise};
 
-use super::load::is_file_name;
+use super::load::{ACME, is_file_name};
 use super::{BackupError, Guard, Protection, TLS_FOLDER, Watch, failed, load, open, prove};
 use crate::model::backup::Contents;
 
@@ -153,21 +153,25 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// The keys and certificates of an appliance: without them, devices and people would have to trust it anew.
+/// The keys and certificates of an appliance, its account with an ACME server among them: without them, devices and people
+/// would have to trust it anew.
 pub fn files_of(data_dir: &Path) -> Result<Vec<(String, Vec<u8>)>, BackupError> {
     let folder = data_dir.join(TLS_FOLDER);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed("read", &folder))?,
-    };
     let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed("read", &folder))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        let is_ours = is_file_name(&name) && (name.ends_with(".pem") || name.ends_with(".key"));
-        let metadata = path.metadata().map_err(failed("read", &path))?;
-        if is_ours && metadata.is_file() && metadata.size() <= LONGEST_FILE {
-            files.push((name, fs::read(&path).map_err(failed("read", &path))?));
+    for (below, prefix) in [(folder.clone(), ""), (folder.join(ACME.trim_end_matches('/')), ACME)] {
+        let entries = match fs::read_dir(&below) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            entries => entries.map_err(failed("read", &below))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(failed("read", &below))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let is_ours = name.ends_with(".pem") || name.ends_with(".key");
+            let name = format!("{prefix}{name}");
+            let metadata = path.metadata().map_err(failed("read", &path))?;
+            if is_ours && is_file_name(&name) && metadata.is_file() && metadata.size() <= LONGEST_FILE {
+                files.push((name, fs::read(&path).map_err(failed("read", &path))?));
+            }
         }
     }
     files.sort();

@@ -168,9 +168,11 @@ fn rows(frame: &[u8]) -> Result<Rows<'_>, BackupError> {
 fn put_file(folder: &Path, frame: &[u8]) -> Result<(), BackupError> {
     let named = named(frame).and_then(|(name, bytes)| Some((std::str::from_utf8(name).ok()?, bytes)));
     let (name, bytes) = named.filter(|(name, _)| is_file_name(name)).ok_or_else(|| damaged("a file has no name"))?;
-    fs::create_dir_all(folder).map_err(failed("make", folder))?;
     let path = folder.join(name);
-    let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+    let folder = path.parent().unwrap_or(folder);
+    fs::create_dir_all(folder).map_err(failed("make", folder))?;
+    // A certificate of an ACME server lies in one file with its key.
+    let mode = if name.ends_with(".key") || name.starts_with(ACME) { 0o600 } else { 0o644 };
     let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&path);
     let written = file.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(failed("write", &path))?;
@@ -183,8 +185,12 @@ fn named(frame: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::from(*length))
 }
 
-/// A name that stays within its folder.
+/// What the names of files in the folder of the ACME account begin with.
+pub(super) const ACME: &str = "acme/";
+
+/// A name that stays within its folder, or within that of the ACME account.
 pub(super) fn is_file_name(name: &str) -> bool {
+    let name = name.strip_prefix(ACME).unwrap_or(name);
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     name.len() < 200 && !name.starts_with('.') && name.bytes().all(is_plain) && !name.is_empty()
 }

@@ -55,6 +55,7 @@ export const rules: Record<keyof typeof en, string> = {
   "policy.delete.hint": "Ihre Versionen werden mit ihr gelöscht. Für Geräte gilt dann die nächste Richtlinie, die sie erreicht.",
   "policy.reassign": "An ihre Stelle tritt",
   "policy.reassign.hint": "Nötig, wenn sie in Gebrauch ist: Diese Richtlinie gilt dann überall, wo die gelöschte galt.",
+  "policy.inuse": "Wählen Sie eine Richtlinie an ihrer Stelle",
   "preview.do": "Vorschau",
   "preview.title": "Was sich ändern würde",
   "preview.changed": "Geräte, die sich ändern",

@@ -54,6 +54,7 @@ export const rules = {
   "policy.delete.hint": "Its versions are deleted with it. Devices get what the next policy that reaches them says.",
   "policy.reassign": "In its place",
   "policy.reassign.hint": "Needed where it is in use: this policy takes over wherever the deleted one was.",
+  "policy.inuse": "Choose a policy in its place",
   "preview.do": "Preview",
   "preview.title": "What would change",
   "preview.changed": "Devices that change",
