@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags, Loaded};
+use crate::config::{Config, Flags, Loaded, Mistakes};
 
 mod audit;
 mod backup;
@@ -91,8 +91,12 @@ struct Settings {
 impl Settings {
     /// Reads the settings, or tells what is wrong with them.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
+        self.read(flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
+    }
+
+    fn read(&self, flags: Flags) -> Result<Loaded, Mistakes> {
         let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
-        Config::load(self.config.as_deref(), environment, flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
+        Config::load(self.config.as_deref(), environment, flags)?.with_changes()
     }
 }
 

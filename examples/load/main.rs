@@ -20,6 +20,7 @@ mod policies;
 mod process;
 mod rates;
 mod table;
+mod webhooks;
 
 use table::Table;
 
@@ -48,6 +49,7 @@ enum Figure {
     Fleet,
     Policies,
     Log,
+    Webhooks,
     Backup,
     Flash,
 }
@@ -131,6 +133,9 @@ async fn measure(plan: &Plan, figures: &[Figure]) -> Fallible<bool> {
     }
     if wanted(Figure::Log) {
         log::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Webhooks) {
+        webhooks::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Backup) {
         backup::measure(plan, &mut table).await?;

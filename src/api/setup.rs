@@ -42,6 +42,11 @@ struct SetUp {
     name: String,
     email: String,
     password: String,
+    /// Names and addresses of the appliance, beside those in its configuration and those of its machine: it answers to
+    /// them, and its own authority makes a certificate for them at once.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    names: Vec<String>,
 }
 
 fn administrator() -> String {
@@ -65,8 +70,9 @@ async fn set_up(
     op: Op,
     extract::Json(new): extract::Json<SetUp>,
 ) -> Result<Created<SetUpView>, Error> {
-    let SetUp { setup_code, organization, name, email, password } = new;
-    let made = services.set_up(&op, &setup_code, NewAppliance { organization, name, email, password }).await?;
+    let SetUp { setup_code, organization, name, email, password, names } = new;
+    let new = NewAppliance { organization, name, email, password };
+    let made = services.set_up(&op, &setup_code, new, &names).await?;
     let organization = OrganizationView { id: made.organization.id, name: made.organization.name };
     let resource = SetUpView { organization, user: UserView::new(services.person(made.user)) };
     Ok(Created { location: "/api/v1/auth/me".into(), resource })

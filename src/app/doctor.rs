@@ -200,9 +200,22 @@ fn alive(findings: &mut Findings, status: &Status) {
         let message = format!("{waiting} {what} wait");
         findings.add("queues", Severity::Warning, message, "Look at the log: the other side may be unreachable.");
     }
+    for finding in &status.findings {
+        findings.add("proxy", Severity::Warning, finding.message.clone(), &finding.remedy);
+    }
     if status.webhooks.failing > 0 {
         let message = format!("every attempt fails for {} webhooks", status.webhooks.failing);
         findings.add("queues", Severity::Warning, message, "Look at their deliveries in the dashboard.");
+    }
+    if let Some(syslog) = &status.syslog {
+        let message = format!("{} entries of the audit log wait for {}", syslog.waiting, syslog.server);
+        match &syslog.problem {
+            Some(problem) => {
+                let remedy = "Check the collector and [syslog] in the settings; what waits is sent when it is back.";
+                findings.add("syslog", Severity::Warning, format!("{message}: {problem}"), remedy);
+            }
+            None => findings.fine("syslog", message),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use self::supervisor::Supervisor;
 use super::{DataDir, FAILED, Settings, fail, process};
 use crate::app::{App, StartError, Started};
 use crate::clock::SystemClock;
-use crate::config::{Config, Flags};
+use crate::config::{Flags, Loaded, Source};
 use crate::logging::{self, Guard};
 
 mod signals;
@@ -62,15 +62,15 @@ impl Serve {
     pub fn run(self) -> ExitCode {
         process::return_memory();
         let flags = Flags { data_dir: self.data_dir.data_dir, listen: self.listen };
-        let config = match self.settings.load(flags) {
-            Ok(loaded) => loaded.config,
+        let settings = match self.settings.load(flags) {
+            Ok(loaded) => loaded,
             Err(code) => return code,
         };
-        let log = match logging::init(&config.log) {
+        let log = match logging::init(&settings.config.log) {
             Ok(guard) => Arc::new(guard),
             Err(error) => return fail(FAILED, &format_args!("cannot start the log: {error}")),
         };
-        let code = match run_logged(config, &log) {
+        let code = match run_logged(settings, &log) {
             Ok(()) => ExitCode::SUCCESS,
             Err((what, why)) => {
                 log.fatal(what, &why);
@@ -85,11 +85,12 @@ impl Serve {
 /// What failed, and why.
 type Failure = (&'static str, String);
 
-fn run_logged(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
+fn run_logged(settings: Loaded, log: &Arc<Guard>) -> Result<(), Failure> {
+    let config = &settings.config;
     process::make_data_dir(&config.server.data_dir).map_err(|error| ("cannot start", error))?;
     process::raise_open_files(config.server.connections);
     let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
-    let ended = runtime.block_on(serve(config, log));
+    let ended = runtime.block_on(serve(settings, log));
     runtime.shutdown_timeout(LAST_WORK);
     if ended.is_ok() {
         tracing::info!("stopped");
@@ -108,15 +109,19 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
+async fn serve(settings: Loaded, log: &Arc<Guard>) -> Result<(), Failure> {
     // Before anything else, so that a signal during a long start counts too.
     let stop = signals::listen(log.clone())
         .map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
     let failed = |what| move |error: StartError| (what, error.to_string());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.server.data_dir.display(), "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %settings.config.server.data_dir.display(), "starting");
+
+    for (setting, source) in settings.origins.iter().filter(|(_, source)| matches!(source, Source::Changed { .. })) {
+        tracing::info!(setting, file = %source, "was changed while the appliance ran, and wins over the file of settings");
+    }
 
     let app = tokio::select! {
-        app = App::start(config, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
+        app = App::start(settings, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
         () = stop.clone().asked() => return Ok(()),
     };
     announce(app.started(), log);
@@ -158,7 +163,7 @@ fn announce(started: &Started, log: &Guard) {
         ca_sha256 = started.ca_fingerprint,
         "ready"
     );
-    let told = writeln!(io::stdout(), "ready {}", started.url).and_then(|()| io::stdout().flush());
+    let told = writeln!(io::stdout(), "ready {}", started.listens).and_then(|()| io::stdout().flush());
     if let Err(error) = told {
         tracing::warn!(%error, "cannot write the ready line to standard output");
     }
@@ -202,6 +207,7 @@ mod tests {
     #[test]
     fn the_first_start_tells_all_that_setting_up_takes_and_later_ones_nothing() {
         let mut started = Started {
+            listens: "https://localhost:8443".into(),
             url: "https://localhost:8443".into(),
             setup_code: Some("ABCD-EFGH".into()),
             ca_fingerprint: "AB:CD".into(),

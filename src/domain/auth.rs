@@ -16,7 +16,7 @@ use crate::model::session::{Session, SigningKey};
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
 use crate::store::write::{Audited, Tx, Unaudited};
-use crate::store::{devices, enrollment_tokens, sessions, users};
+use crate::store::{devices, enrollment_tokens, seal, sessions, users};
 
 /// A new session's tokens.
 #[derive(Clone, Serialize, Deserialize)]
@@ -156,16 +156,9 @@ impl Services {
         self.store
             .write(stamp, move |tx| {
                 let user = users::by_email(tx, &shown)?;
-                let tell = |action| {
-                    let event = AuditEvent::failed(action).detail("email", shown.as_str());
-                    // In the log of whoever it was tried on.
-                    match &user {
-                        Some(user) => event.of(user.organization_id).on("user", user.id, &user.name),
-                        None => event,
-                    }
-                };
-                let refused = Audited::new((), tell("auth.login.failure"));
-                Ok(if is_locked { refused.and(tell("auth.lockout")) } else { refused })
+                let tell = |action| tried_on(tx, AuditEvent::failed(action), &shown, user.as_ref());
+                let refused = Audited::new((), tell("auth.login.failure")?);
+                Ok(if is_locked { refused.and(tell("auth.lockout")?) } else { refused })
             })
             .await?;
         Err(Error::Unauthenticated("invalid credentials".into()))
@@ -242,4 +235,14 @@ fn end_reused(tx: &mut Tx, session: &Session, user: &User) -> Result<Audited<Ref
 
 pub(super) fn actor(user: &User) -> Actor {
     Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) }
+}
+
+/// Whose account somebody tried, in the log of its organization. Of an e-mail that is nobody's the log has a pseudonym:
+/// it tells attempts apart, and there is no key by whose end the e-mail could be erased; it may be an erased person's,
+/// or a password in the wrong field.
+pub(super) fn tried_on(tx: &Tx, event: AuditEvent, email: &str, user: Option<&User>) -> Result<AuditEvent, Error> {
+    Ok(match user {
+        Some(user) => event.of(user.organization_id).on("user", user.id, &user.name).detail("email", email),
+        None => event.detail("email_pseudonym", seal::pseudonym(tx, b"audit: unknown e-mail", &users::folded(email))?),
+    })
 }

@@ -96,7 +96,7 @@ impl Services {
     }
 
     pub(super) fn url_of(&self, purpose: Purpose, token: &str) -> String {
-        format!("{}/{}#{token}", self.url, purpose.page())
+        format!("{}/{}#{token}", self.url(), purpose.page())
     }
 
     /// Sets the password of whomever the link was given to, and spends the link.
@@ -178,6 +178,7 @@ mod tests {
             principal: principal.clone(),
             request_id: ids.next(),
             peer: Ipv4Addr::LOCALHOST.into(),
+            entrance: 0,
             now: clock.now(),
             idempotency,
         };

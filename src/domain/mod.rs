@@ -39,6 +39,7 @@ pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
+pub mod settings;
 pub mod setup;
 pub mod stats;
 pub mod status;
@@ -48,8 +49,8 @@ mod tokens;
 pub mod users;
 pub mod webhooks;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -89,7 +90,7 @@ pub struct Services {
     ids: Arc<Ids>,
     clock: Arc<dyn Clock>,
     issue_certificate: Box<IssueCertificate>,
-    url: String,
+    port: u16,
     passwords: Passwords,
     tokens: Verifier,
     lockout: Lockout,
@@ -97,6 +98,7 @@ pub struct Services {
     setup_code: SetupCode,
     mailer: Option<Mailer>,
     edge: Option<system::Edge>,
+    changeable: Option<settings::Changeable>,
     targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -111,6 +113,7 @@ pub struct Services {
     backups: Backups,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
+    collector: Mutex<Option<Result<(), String>>>,
 }
 
 impl Services {
@@ -139,7 +142,7 @@ impl Services {
             ids,
             clock,
             issue_certificate,
-            url: String::new(),
+            port: 0,
             passwords: Passwords::new(),
             tokens: Verifier::default(),
             lockout: Lockout::default(),
@@ -147,6 +150,7 @@ impl Services {
             setup_code,
             mailer: None,
             edge: None,
+            changeable: None,
             targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
@@ -158,12 +162,13 @@ impl Services {
             backups: Backups::default(),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
+            collector: Mutex::default(),
         }
     }
 
-    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
-    pub fn at(self, url: String) -> Self {
-        Self { url, ..self }
+    /// Listening there.
+    pub fn at(self, port: u16) -> Self {
+        Self { port, ..self }
     }
 
     /// Mails links, by way of `send`. Without it they are shown only.
@@ -174,6 +179,11 @@ impl Services {
     /// Behind this edge, whose certificates clients see.
     pub fn behind(self, edge: system::Edge) -> Self {
         Self { edge: Some(edge), ..self }
+    }
+
+    /// With settings that can be changed while it runs.
+    pub fn changing(self, settings: settings::Changeable) -> Self {
+        Self { changeable: Some(settings), ..self }
     }
 
     /// On this network: where webhooks may lead.

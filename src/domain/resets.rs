@@ -1,6 +1,7 @@
 //! Asking for a new password oneself, by mail.
 
 use super::Services;
+use super::auth::tried_on;
 use super::links::{self, Delivery};
 use super::lockout::Attempted;
 use super::op::{Op, without_idempotency};
@@ -27,11 +28,11 @@ impl Services {
         let shown: String = email.chars().take(254).collect();
         self.store
             .write(without_idempotency(op.stamp()), move |tx| {
-                let refused = || AuditEvent::failed("auth.reset.request").detail("email", &*shown);
-                let Some(user) = users::by_email(tx, &shown)? else { return Ok(Audited::new((), refused())) };
+                let user = users::by_email(tx, &shown)?;
+                let refused = |user| tried_on(tx, AuditEvent::failed("auth.reset.request"), &shown, user);
+                let Some(user) = user else { return Ok(Audited::new((), refused(None)?)) };
                 if user.status == UserStatus::Suspended {
-                    // In the log of whoever it was tried on.
-                    let event = refused().of(user.organization_id).on("user", user.id, &user.name);
+                    let event = refused(Some(&user))?;
                     return Ok(Audited::new((), event.detail("status", user.status.as_str())));
                 }
                 let is_invited = user.status == UserStatus::Pending;

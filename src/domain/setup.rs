@@ -9,17 +9,19 @@ use super::op::Op;
 use super::passwords::{self, Passwords};
 use super::{Services, accounts, names, secrets, tokens};
 use crate::clock::Time;
-use crate::error::Error;
+use crate::config::Host;
+use crate::error::{Error, FieldError};
 use crate::model::audit::{Actor, ActorType};
 use crate::model::gdpr::Privacy;
 use crate::model::mfa::Mfa;
 use crate::model::organization::{Organization, OrganizationSettings, Tier};
 use crate::model::role::RoleRef;
+use crate::model::settings::Settings;
 use crate::model::user::{User, UserStatus};
 use crate::store::audit::AuditEvent;
 use crate::store::tables::{KeyRange, ORGANIZATIONS};
 use crate::store::write::{Audited, Stamp, Tx};
-use crate::store::{Store, organizations, sessions, users};
+use crate::store::{Store, organizations, sessions, settings, users};
 
 /// How long the code is good for.
 const LIFE: Duration = Duration::from_secs(60 * 60);
@@ -72,8 +74,8 @@ pub struct SetUp {
 }
 
 impl Services {
-    /// Sets the appliance up for the holder of the setup code.
-    pub async fn set_up(&self, op: &Op, code: &str, new: NewAppliance) -> Result<SetUp, Error> {
+    /// Sets the appliance up for the holder of the setup code. It answers to `names` as well, from now on.
+    pub async fn set_up(&self, op: &Op, code: &str, new: NewAppliance, names: &[String]) -> Result<SetUp, Error> {
         // With an Idempotency-Key this may be the setup itself, sent again: the transaction tells.
         if self.is_set_up() && op.idempotency.is_none() {
             return Err(already());
@@ -83,9 +85,12 @@ impl Services {
             self.lockout.failed(&Attempted::Setup, op.peer, op.now);
             return Err(error);
         }
-        check(&new)?;
+        let (names, wrong) = hosts(names);
+        check(&new, wrong)?;
         let hash = self.passwords.hash(&new.password).await?;
-        self.store.write(op.stamp(), move |tx| create(tx, &new, &hash)).await
+        let made = self.store.write(op.stamp(), move |tx| create(tx, &new, &hash, &names)).await?;
+        self.look_at_certificates();
+        Ok(made)
     }
 }
 
@@ -94,17 +99,32 @@ pub async fn initialise(store: &Store, new: NewAppliance, now: Time) -> Result<S
     if store.memory().directory().is_set_up() {
         return Err(already());
     }
-    check(&new)?;
+    check(&new, Vec::new())?;
     let hash = passwords::hash_now(&new.password)?;
-    store.write(Stamp::system(now), move |tx| create(tx, &new, &hash)).await
+    store.write(Stamp::system(now), move |tx| create(tx, &new, &hash, &[])).await
 }
 
 fn already() -> Error {
     Error::Conflict("the appliance is set up already".into())
 }
 
-fn check(new: &NewAppliance) -> Result<(), Error> {
-    let mut errors = Vec::new();
+/// The names as a URL writes them, and what is wrong with the others.
+fn hosts(names: &[String]) -> (Vec<String>, Vec<FieldError>) {
+    let (mut hosts, mut wrong) = (Vec::new(), Vec::new());
+    for (at, name) in names.iter().enumerate() {
+        match Host::parse(name.trim()) {
+            Some(host) => hosts.push(host.to_string()),
+            None => wrong.push(FieldError::new(
+                format!("names[{at}]"),
+                "must be a DNS name in its ASCII form or an IP address, without port or wildcard",
+            )),
+        }
+    }
+    (hosts, wrong)
+}
+
+/// `errors`: what was found before.
+fn check(new: &NewAppliance, mut errors: Vec<FieldError>) -> Result<(), Error> {
     for (field, value) in [("organization", &new.organization), ("name", &new.name)] {
         errors.extend(names::check(field, value).err());
     }
@@ -113,7 +133,7 @@ fn check(new: &NewAppliance) -> Result<(), Error> {
     if errors.is_empty() { Ok(()) } else { Err(Error::Invalid(errors)) }
 }
 
-fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audited<SetUp>, Error> {
+fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str, names: &[String]) -> Result<Audited<SetUp>, Error> {
     if ORGANIZATIONS.page(tx, KeyRange::all(), crate::store::engine::Direction::Ascending, 0, 1)?.0 > 0 {
         return Err(already());
     }
@@ -147,10 +167,14 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str) -> Result<Audite
     };
     organizations::put(tx, organization.clone())?;
     users::put(tx, user.clone())?;
+    settings::put(tx, Settings { names: names.to_vec() })?;
     sessions::set_signing_keys(tx, &[], vec![tokens::new_signing_key(now)])?;
     let actor = Actor { kind: ActorType::User, id: Some(user.id.to_string()), name: Some(user.name.clone()) };
     let setup = AuditEvent::new("system.setup").by(actor.clone()).of(organization.id);
-    let setup = setup.on("organization", organization.id, &organization.name);
+    let mut setup = setup.on("organization", organization.id, &organization.name);
+    if !names.is_empty() {
+        setup = setup.detail("names", names);
+    }
     let created = AuditEvent::new("user.create").by(actor).of(organization.id).on("user", user.id, &user.name);
     let created = created.detail("role", "super_admin");
     Ok(Audited::new(SetUp { organization, user }, setup).and(created))

@@ -1,5 +1,7 @@
 //! How the appliance is: for `/metrics`, `GET /system`, `zero doctor` and the support bundle.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Services;
@@ -40,12 +42,42 @@ pub struct Status {
     pub certificate: Option<Certificate>,
     pub webhooks: Webhooks,
     pub mail_waiting: u64,
+    /// `None` where the audit log is copied nowhere.
+    pub syslog: Option<Syslog>,
     /// Connections that `network.egress` has denied since the start, by what they were for.
     pub egress_denied: Vec<(String, u64)>,
     /// Of all organizations, by status.
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
     pub memory_bytes: Option<u64>,
+    /// What somebody should look at, beside what the figures say.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: String,
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn unknown_proxy(address: IpAddr) -> Self {
+        Self {
+            check: "trusted_proxies".into(),
+            message: format!(
+                "all requests come from {address} and carry X-Forwarded-For, which is not believed: limits and the audit \
+                 log take everybody for {address}"
+            ),
+            remedy: format!(
+                "If {address} is your proxy, set server.trusted_proxies = [\"{address}\"]. If it is not, somebody there \
+                 pretends to be one: leave the setting as it is."
+            ),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -94,6 +126,17 @@ pub struct Webhooks {
     pub failing: u64,
     pub pending: u64,
     pub dropped: u64,
+}
+
+/// The copy of the audit log on its way to a collector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Syslog {
+    pub server: String,
+    pub connected: bool,
+    /// Why there is no connection.
+    pub problem: Option<String>,
+    /// Entries that the collector is not known to have.
+    pub waiting: u64,
 }
 
 impl Services {
@@ -154,10 +197,28 @@ impl Services {
                 dropped: states.iter().map(|state| state.dropped).sum(),
             },
             mail_waiting: outgoing_mail::length(&snapshot)?,
+            syslog: self.syslog_status()?,
             egress_denied: self.edge.as_ref().map(|edge| (edge.denied)()).unwrap_or_default(),
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
+            findings: self.findings(),
         })
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let unknown_proxy = self.edge.as_ref().and_then(|edge| (edge.unknown_proxy)());
+        unknown_proxy.into_iter().map(Finding::unknown_proxy).collect()
+    }
+
+    fn syslog_status(&self) -> Result<Option<Syslog>, Error> {
+        let Some(server) = &self.config.syslog.server else { return Ok(None) };
+        let collector = self.collector();
+        Ok(Some(Syslog {
+            server: server.to_string(),
+            connected: collector == Some(Ok(())),
+            problem: collector.and_then(Result::err),
+            waiting: self.not_forwarded(&self.forwarded()?)?,
+        }))
     }
 
     fn devices_by_status(&self) -> Vec<(String, u64)> {

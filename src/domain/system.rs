@@ -1,11 +1,13 @@
 //! The appliance itself: how it shows who it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Services;
 use super::authz::Permission;
 use super::diagnosis::Diagnose;
 use super::op::Op;
+use super::settings::Changeable;
 use crate::clock::Time;
 use crate::error::Error;
 
@@ -44,15 +46,29 @@ pub struct CertificateFacts {
 pub struct Edge {
     pub trust: Trust,
     pub certificate: Box<dyn Fn() -> ServerCertificate + Send + Sync>,
+    /// Makes a certificate for new names at once, rather than within a minute.
+    pub look: Box<dyn Fn() + Send + Sync>,
     /// Connections that `network.egress` has denied since the start, by what they were for.
     pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
     pub diagnose: Arc<Diagnose>,
+    /// The address of a proxy that is not trusted, when everything comes through it.
+    pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
 }
 
 impl Services {
-    /// Where people reach the appliance, as `https://HOST:PORT`.
-    pub fn url(&self) -> &str {
-        &self.url
+    /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
+    pub fn url(&self) -> String {
+        let kept = self.store.memory().directory().settings().names.first().cloned();
+        match self.changeable.as_ref().map(Changeable::settings) {
+            Some(settings) => settings.config.server.url(kept, self.port),
+            None => self.config.server.url(kept, self.port),
+        }
+    }
+
+    pub(super) fn look_at_certificates(&self) {
+        if let Some(edge) = &self.edge {
+            (edge.look)();
+        }
     }
 
     pub fn trust(&self) -> Result<&Trust, Error> {

@@ -20,6 +20,8 @@ pub struct Input<'a> {
     pub path: &'a [String],
     pub query: &'a str,
     pub headers: &'a HeaderMap,
+    /// As the client named the appliance, with the port; one of its names.
+    pub host: &'a str,
     pub body: Bytes,
 }
 
@@ -238,6 +240,21 @@ impl Extract for LastEventId {
     fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
         operation.header("Last-Event-ID", "The id of the last event that was received: the stream goes on after it");
     }
+}
+
+/// The name or address, with the port, by which the client has come; one of the appliance's own.
+pub struct Host(pub String);
+
+impl Extract for Host {
+    type Prepared = ();
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        Ok(Self(input.host.into()))
+    }
+
+    fn describe(_: &mut Operation, _: &mut SchemaGenerator) {}
 }
 
 /// What the client calls itself, at most 200 characters of it.

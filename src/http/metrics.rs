@@ -127,6 +127,10 @@ fn system(page: &mut Page, status: &Status) {
     page.one("zero_disk_size_bytes", "gauge", "Size of the file system that the data is on.", disk.total_bytes);
     page.one("zero_disk_min_free_bytes", "gauge", "With less than this, growth is refused.", disk.min_free_bytes);
     page.one("zero_mail_queue_length", "gauge", "Messages that wait to be mailed.", status.mail_waiting);
+    if let Some(syslog) = &status.syslog {
+        page.one("zero_syslog_connected", "gauge", "Whether the collector is connected.", u8::from(syslog.connected));
+        page.one("zero_syslog_queue_length", "gauge", "Audit entries that wait to be copied.", syslog.waiting);
+    }
     page.one("zero_webhook_queue_length", "gauge", "Deliveries that have not ended.", webhooks.pending);
     page.one("zero_webhook_dropped_total", "counter", "Events that found a webhook's queue full.", webhooks.dropped);
     page.family("zero_webhooks", "gauge", "Webhooks by state.");

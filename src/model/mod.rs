@@ -20,6 +20,7 @@ pub mod role;
 pub mod samples;
 pub mod sealed;
 pub mod session;
+pub mod settings;
 pub mod user;
 pub mod webhook;
 

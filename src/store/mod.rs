@@ -29,6 +29,7 @@ pub mod roles;
 pub mod salvage;
 pub mod seal;
 pub mod sessions;
+pub mod settings;
 pub mod tables;
 #[cfg(test)]
 mod tests;
@@ -363,6 +364,7 @@ fn load(snapshot: &Snapshot, memory: &Memory, ids: &Ids, now: Time) -> Result<()
     })?;
     keys.sort_by_key(|key| std::cmp::Reverse(key.created_at));
     effects.push(Effect::SigningKeys(keys));
+    effects.push(Effect::Settings(settings::get(snapshot)?));
     memory.apply(effects, now);
     load_fleets(snapshot, memory, ids, now)
 }

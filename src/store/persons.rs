@@ -9,7 +9,7 @@ use ring::aead;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::audit::chain;
+use super::audit::chain::{self, SealedRef};
 use super::engine::{Direction, Read};
 use super::seal;
 use super::tables::{Key, KeyRange, ORGANIZATIONS, PERSONS};
@@ -126,7 +126,7 @@ pub(super) fn seal_names(tx: &mut Tx, entry: &mut AuditEntry, person: UserId, fi
     fill_random(&mut random);
     let (nonce, salt) = random.split_at(NONCE);
     let mut text = chain::plaintext(salt, &values)?;
-    let digest = chain::digest_of(&text);
+    let digest = Hex(chain::digest_of(&text).to_vec());
     let sealed = match key(tx, (entry.organization_id, person))? {
         Some(key) => {
             let taken = aead::Nonce::try_assume_unique_for_key(nonce)
@@ -148,7 +148,7 @@ pub struct Opener<'a, R> {
 }
 
 /// A sealed part.
-pub enum Names {
+enum Names {
     Open {
         salt: Vec<u8>,
         values: Vec<Value>,
@@ -184,31 +184,58 @@ impl<'a, R: Read> Opener<'a, R> {
     }
 
     /// Looks into a sealed part of an entry.
-    pub fn names(&mut self, of: OrganizationId, entry: AuditId, part: &SealedNames) -> Result<Names, Error> {
-        let id = (of, part.person);
-        let known = self.keys.0.get(&id).cloned();
-        let key = match known {
-            Some(key) => key,
-            None => {
-                let person = PERSONS.get(self.from, &id)?;
-                let key = person.map(|person| unwrap(self.from, id, person)).transpose()?.flatten();
-                self.keys.keep(id, key)
-            }
-        };
-        let (Some(key), Some(sealed)) = (key, part.sealed.as_ref().filter(|sealed| !sealed.0.is_empty())) else {
-            return Ok(Names::Erased);
-        };
-        Ok(open(&key, entry, &sealed.0, part).unwrap_or(Names::Damaged))
+    fn names(&mut self, of: OrganizationId, entry: AuditId, part: &SealedNames) -> Result<Names, Error> {
+        let sealed = part.sealed.as_ref().map_or(&[][..], |sealed| &sealed.0);
+        Ok(match self.text(of, part.person, entry, sealed, &part.digest.0)? {
+            Text::Erased => Names::Erased,
+            Text::Damaged => Names::Damaged,
+            Text::Open(text) => read(&text, part.fields.len()).unwrap_or(Names::Damaged),
+        })
+    }
+
+    /// Whether a sealed part of an entry is what was sealed, as far as its key is still there.
+    pub fn is_intact(&mut self, of: OrganizationId, entry: AuditId, part: &SealedRef<'_>) -> Result<bool, Error> {
+        let text = self.text(of, part.person, entry, part.sealed.unwrap_or_default(), part.digest)?;
+        Ok(!matches!(text, Text::Damaged))
+    }
+
+    fn text(
+        &mut self,
+        of: OrganizationId,
+        person: UserId,
+        entry: AuditId,
+        sealed: &[u8],
+        digest: &[u8],
+    ) -> Result<Text, Error> {
+        let id = (of, person);
+        if !self.keys.0.contains_key(&id) {
+            let person = PERSONS.get(self.from, &id)?;
+            let key = person.map(|person| unwrap(self.from, id, person)).transpose()?.flatten();
+            self.keys.keep(id, key);
+        }
+        let Some(Some(key)) = self.keys.0.get(&id).filter(|_| !sealed.is_empty()) else { return Ok(Text::Erased) };
+        Ok(open(key, entry, sealed, digest).map_or(Text::Damaged, Text::Open))
     }
 }
 
-fn open(key: &aead::LessSafeKey, entry: AuditId, sealed: &[u8], part: &SealedNames) -> Option<Names> {
+/// What was sealed: a salt and the JSON of the values.
+enum Text {
+    Open(Vec<u8>),
+    Erased,
+    Damaged,
+}
+
+fn open(key: &aead::LessSafeKey, entry: AuditId, sealed: &[u8], digest: &[u8]) -> Option<Vec<u8>> {
     let (nonce, text) = sealed.split_at_checked(NONCE)?;
     let nonce = aead::Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut text = text.to_vec();
-    let text = key.open_in_place(nonce, aead::Aad::from(entry.as_bytes()), &mut text).ok()?;
+    let length = key.open_in_place(nonce, aead::Aad::from(entry.as_bytes()), &mut text).ok()?.len();
+    text.truncate(length);
+    (chain::digest_of(&text) == digest).then_some(text)
+}
+
+fn read(text: &[u8], count: usize) -> Option<Names> {
     let (salt, json) = text.split_at_checked(SALT)?;
     let values: Vec<Value> = serde_json::from_slice(json).ok()?;
-    let fits = chain::digest_of(text) == part.digest && values.len() == part.fields.len();
-    fits.then(|| Names::Open { salt: salt.to_vec(), values })
+    (values.len() == count).then(|| Names::Open { salt: salt.to_vec(), values })
 }

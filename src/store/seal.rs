@@ -9,6 +9,7 @@ use super::engine::{Read, Transaction};
 use super::tables::SECRETS;
 use crate::error::Error;
 use crate::ids::fill_random;
+use crate::model::hex::Hex;
 use crate::model::sealed::Sealed;
 
 /// The secret's name, after what was sealed first.
@@ -39,6 +40,13 @@ pub fn open(from: &impl Read, purpose: &[u8], owner: &[u8], sealed: Sealed) -> R
     let length = opened.map_err(|_| Error::Internal("a sealed secret cannot be opened".into()))?.len();
     bytes.truncate(length);
     Ok(bytes)
+}
+
+/// What stands for `text` where it must not stand itself: the same text has the same pseudonym on this appliance, and
+/// another one elsewhere.
+pub fn pseudonym(from: &impl Read, purpose: &[u8], text: &str) -> Result<String, Error> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &derive(from, purpose)?);
+    Ok(Hex(hmac::sign(&key, text.as_bytes()).as_ref()[..16].to_vec()).to_string())
 }
 
 fn key(from: &impl Read, purpose: &[u8]) -> Result<aead::LessSafeKey, Error> {

@@ -26,6 +26,7 @@ use crate::model::organization::Organization;
 use crate::model::policy::{Policy, PolicyVersion};
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
+use crate::model::settings::Settings;
 use crate::model::user::User;
 use crate::model::webhook::{Delivery, Webhook, WebhookState};
 use crate::store::assignments::Assignee;
@@ -38,6 +39,8 @@ use crate::store::persons::Person;
 pub const META: Table<String, u64> = Table::new("meta");
 /// The appliance's own keys, by purpose.
 pub const SECRETS: Table<String, [u8; 32]> = Table::new("secrets");
+/// Settings that are kept with the data.
+pub const SETTINGS: Table<String, Settings> = Table::new("settings");
 pub const ORGANIZATIONS: Table<OrganizationId, Organization> = Table::new("organizations");
 pub const USERS: Table<(OrganizationId, UserId), User> = Table::new("users");
 /// By the e-mail in its form for comparison; unique in the whole appliance, since it is all that sign-in asks for.
@@ -125,6 +128,7 @@ pub const OUTCOMES_BY_EXPIRY: Table<(u64, [u8; 32]), ()> = Table::new("outcomes_
 pub const ALL: &[Described] = &[
     META.described(),
     SECRETS.described(),
+    SETTINGS.described(),
     ORGANIZATIONS.described(),
     USERS.described(),
     USERS_BY_EMAIL.described(),

@@ -29,6 +29,7 @@ pub async fn run(services: Arc<Services>, connect: Arc<Connect>) {
         let ended = match connect().await {
             Ok(collector) => {
                 tracing::info!("syslog: connected to the collector");
+                services.note_collector(Ok(()));
                 forward(&services, collector).await
             }
             Err(why) => why,
@@ -37,6 +38,7 @@ pub async fn run(services: Arc<Services>, connect: Arc<Connect>) {
             pause = FIRST_PAUSE;
         }
         let waiting = services.forwarded().and_then(|places| services.not_forwarded(&places)).unwrap_or_default();
+        services.note_collector(Err(ended.clone()));
         let wait = jittered(pause);
         tracing::warn!(why = ended, waiting, again_in_ms = wait.as_millis() as u64, "syslog: no connection");
         sleep(wait).await;

@@ -130,6 +130,22 @@ async fn an_erased_person_is_in_no_answer_and_not_in_the_file() {
     assert_eq!(server.get("/audit-logs/verify", &admin).await.expect(200)["valid"], true);
 }
 
+/// It may be an erased person's, or a password that was typed into the wrong field; no key's end would erase it.
+#[tokio::test]
+async fn an_e_mail_that_is_nobodys_is_told_apart_and_not_written_down() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    for email in ["Ghost@acme.example", "another@acme.example", "ghost@ACME.example"] {
+        let wrong = json!({"email": email, "password": "a wrong password"});
+        server.send(server.request(Method::POST, "/auth/login").json(&wrong)).await.expect(401);
+    }
+    let log = server.get("/audit-logs?action=auth.login.failure", &admin).await;
+    assert!(!log.text.to_lowercase().contains("acme.example"), "{}", log.text);
+    let entries = log.expect(200);
+    let [third, second, first] = [0, 1, 2].map(|at| entries["data"][at]["details"]["email_pseudonym"].to_string());
+    assert!(first == third && first != second && first.len() == 34, "{first} {second} {third}");
+}
+
 fn verify(arguments: &[&str]) -> (Option<i32>, String) {
     let output = zero(&[&["audit", "verify"], arguments].concat()).output().unwrap();
     (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())

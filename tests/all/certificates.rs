@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pki::{Connection, NAME, Pair, Pki, der, write_key};
-use crate::server::Server;
+use crate::server::{EMAIL, PASSWORD, Server};
 
 pub fn leaked(text: &str) -> &'static str {
     Box::leak(text.to_owned().into_boxed_str())
@@ -61,6 +61,47 @@ impl Files {
 }
 
 #[tokio::test]
+async fn names_given_at_setup_are_certified_and_answered_to_and_last() {
+    let folder = TempDir::new().unwrap();
+    let server = Server::on(folder, vec![]).await;
+    // It is printed once the server is ready, which is a moment before.
+    let code = loop {
+        let log = server.log();
+        match log.lines().find_map(|line| line.trim().strip_prefix("Setup code")) {
+            Some(code) => break code.trim().to_owned(),
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let setup = |names: Value| {
+        let body =
+            json!({"setup_code": code, "organization": "Acme", "email": EMAIL, "password": PASSWORD, "names": names});
+        server.request(Method::POST, "/setup").json(&body)
+    };
+    let refused = server.send(setup(json!(["zero.example.com", "*.example.com", "https://x"]))).await.expect(400);
+    let fields: Vec<_> = refused["errors"].as_array().unwrap().iter().map(|error| &error["field"]).collect();
+    assert_eq!(fields, ["names[1]", "names[2]"]);
+    server.send(setup(json!(["Zero.Example.com.", "2001:db8::7"]))).await.expect(201);
+
+    let admin = server.token().await;
+    let shown =
+        until(&server, &admin, |tls| tls["certificate"]["names"].to_string().contains("zero.example.com")).await;
+    assert!(shown["certificate"]["names"].to_string().contains("2001:db8::7"), "{shown}");
+    let by_name = |server: &Server, name: &str| {
+        let ca = fs::read_to_string(server.folder.path().join("data/tls/ca.pem")).unwrap();
+        let port = server.base.rsplit(':').next().unwrap().parse().unwrap();
+        Connection::open(port, name, &ca).unwrap().get(name, "/api/v1/health")
+    };
+    assert!(by_name(&server, "zero.example.com").starts_with("http/1.1 200"));
+    let new = json!({"name": "Mia", "email": "mia@acme.example", "role": "user"});
+    let invited = server.post("/users", &admin, new).await.expect(201);
+    let link = invited["invitation"]["url"].as_str().unwrap();
+    assert!(link.starts_with("https://zero.example.com:"), "{link}");
+
+    let server = server.crash_and_restart().await;
+    assert!(by_name(&server, "zero.example.com").starts_with("http/1.1 200"));
+}
+
+#[tokio::test]
 async fn anybody_can_fetch_what_it_takes_to_trust_the_appliance_before_anything_else() {
     let server = Server::start().await;
     let get = async |path: &str| server.send(server.request(Method::GET, path)).await;
@@ -72,6 +113,10 @@ async fn anybody_can_fetch_what_it_takes_to_trust_the_appliance_before_anything_
     for part in ["update-ca-certificates", "certutil -addstore", "add-trusted-cert", "Certificate Trust Settings"] {
         assert!(commands.contains(part), "{part} is missing: {commands}");
     }
+    let by_address = server.request(Method::GET, "/system/ca").header("host", "127.0.0.1:8443");
+    let by_address = server.send(by_address).await.expect(200);
+    assert_eq!(by_address["page"], "https://127.0.0.1:8443/trust", "under the name that reached it");
+    assert!(by_address["qr_svg"].as_str().unwrap().contains("<svg"));
     let pem = get("/system/ca.pem").await;
     assert_eq!((pem.header("content-type"), &pem.text), ("application/x-pem-file", &own));
     assert_eq!(pem.header("content-disposition"), "attachment; filename=zero-ca.pem");

@@ -133,6 +133,20 @@ async fn a_refresh_token_is_good_once_and_its_theft_ends_the_session() {
     refresh(&second["refresh_token"]).await.expect(401);
 }
 
+/// Otherwise whoever has stolen a token needs the key alone to be handed the owner's next one.
+#[tokio::test]
+async fn a_spent_refresh_token_ends_the_session_also_under_the_same_idempotency_key() {
+    let server = Server::start().await;
+    let first = server.log_in().await;
+    let refresh = || {
+        let request = server.request(Method::POST, "/auth/refresh").header("Idempotency-Key", "one");
+        server.send(request.json(&json!({"refresh_token": first["refresh_token"]})))
+    };
+    let second = refresh().await.expect(200);
+    refresh().await.expect(401);
+    server.get("/auth/me", second["token"].as_str().unwrap()).await.expect(401);
+}
+
 #[tokio::test]
 async fn logging_out_and_changing_the_password_end_sessions_at_once() {
     let server = Server::start().await;

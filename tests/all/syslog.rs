@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use zero::clock::{Clock, SystemClock};
 use zero::ids::OrganizationId;
@@ -281,6 +281,19 @@ impl Drop for Rsyslog {
     }
 }
 
+/// Reads what the appliance says of the copy until it is as `wanted`.
+async fn state_when(server: &Server, admin: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let began = Instant::now();
+    loop {
+        let syslog = server.get("/system", admin).await.expect(200)["syslog"].clone();
+        if wanted(&syslog) {
+            return syslog;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it stays {syslog}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn is_received_by_rsyslog(server: &Server, rsyslog: &Rsyslog) {
     let admin = server.token().await;
     server.enroll(&admin, "back\\slash \"and\" ] ü").await;
@@ -305,8 +318,11 @@ async fn rsyslog_takes_it_over_tcp_and_after_it_was_away() {
     drop(rsyslog);
     let admin = server.token().await;
     server.post("/groups", &admin, json!({"name": "Meanwhile"})).await.expect(201);
+    let away = state_when(&server, &admin, |syslog| syslog["problem"].is_string()).await;
+    assert!(away["connected"] == false && away["waiting"].as_u64() >= Some(1), "{away}");
     let rsyslog = Rsyslog::start(port, None);
     rsyslog.until("group.create", &server).await;
+    state_when(&server, &admin, |syslog| syslog["connected"] == true && syslog["waiting"] == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

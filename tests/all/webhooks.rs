@@ -322,6 +322,33 @@ async fn events_wait_for_a_receiver_that_is_down_and_a_dead_one_delays_nobody() 
     }
 }
 
+/// Article 18: what was written before the restriction is processing too, and a receiver cannot unlearn it.
+#[tokio::test]
+async fn what_waits_is_not_sent_of_whoever_restricts_it_meanwhile() {
+    let server = start().await;
+    let root = server.token().await;
+    let body = json!({"name": "Ann", "email": "ann@acme.example", "role": "user", "password": PASSWORD});
+    let ann = text(&server.post("/users", &root, body).await.expect(201)["id"]);
+    let token = log_in(&server, "ann@acme.example").await;
+    let down = Receiver::answering(200).await;
+    let (port, url) = (down.port, down.url.clone());
+    down.stop().await;
+    let id = subscribe(&server, &root, &url, &["device.enrolled"]).await;
+    server.enroll(&token, "Ann's").await;
+    deliveries_when(&server, &root, &id, |all| all.len() == 1).await;
+    server.post(&format!("/gdpr/restrict?user_id={ann}"), &root, json!({"restricted": true})).await.expect(200);
+    let withheld = deliveries_when(&server, &root, &id, |all| all[0]["state"] == "failed").await;
+    let path = format!("/webhooks/{id}/deliveries/{}/redeliver", text(&withheld[0]["id"]));
+    server.post(&path, &root, json!({})).await.expect(409);
+    server.enroll(&token, "Ann's second").await;
+
+    let mut up = Receiver::on_port(port).await;
+    server.enroll(&root, "Another's").await;
+    assert_eq!(up.next().await.json()["data"]["device_name"], "Another's", "it is the first to arrive");
+    let all = deliveries_when(&server, &root, &id, |all| all[0]["state"] == "delivered").await;
+    assert_eq!(all.len(), 2, "{all:#?}");
+}
+
 #[tokio::test]
 async fn a_receiver_that_is_gone_is_told_nothing_more_until_somebody_enables_it() {
     let server = start().await;

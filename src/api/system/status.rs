@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
-use crate::domain::status::{Certificate, Status};
+use crate::domain::status::{Certificate, Finding, Status, Syslog};
 use crate::error::Error;
 use crate::http::respond::Json;
 
@@ -21,11 +21,30 @@ pub(super) struct SystemView {
     backup: BackupView,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
+    /// Null where the audit log is copied nowhere.
+    syslog: Option<SyslogView>,
     /// Connections that `network.egress` has denied since the start, by what they were for.
     egress_denied: BTreeMap<String, u64>,
     /// Of all organizations, by status.
     devices: BTreeMap<String, u64>,
     memory_bytes: Option<u64>,
+    /// What somebody should look at, beside what the figures say.
+    findings: Vec<FindingView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FindingView {
+    /// What was looked at, such as `trusted_proxies`.
+    check: String,
+    message: String,
+    /// What to do.
+    remedy: String,
+}
+
+impl From<Finding> for FindingView {
+    fn from(Finding { check, message, remedy }: Finding) -> Self {
+        Self { check, message, remedy }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -67,6 +86,22 @@ struct Queues {
 }
 
 #[derive(Serialize, JsonSchema)]
+struct SyslogView {
+    server: String,
+    connected: bool,
+    /// Why there is no connection.
+    problem: Option<String>,
+    /// Audit entries that the collector is not known to have.
+    waiting: u64,
+}
+
+impl From<Syslog> for SyslogView {
+    fn from(Syslog { server, connected, problem, waiting }: Syslog) -> Self {
+        Self { server, connected, problem, waiting }
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
 struct ShownCertificateView {
     not_after: Time,
     /// DNS names and addresses that it is good for.
@@ -93,9 +128,11 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         certificate,
         webhooks,
         mail_waiting,
+        syslog,
         egress_denied,
         devices,
         memory_bytes,
+        findings,
     } = services.system(&op)?;
     Ok(Json(SystemView {
         version,
@@ -126,8 +163,10 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             overdue: backup.overdue,
         },
         certificate: certificate.map(ShownCertificateView::from),
+        syslog: syslog.map(SyslogView::from),
         egress_denied: egress_denied.into_iter().collect(),
         devices: devices.into_iter().collect(),
         memory_bytes,
+        findings: findings.into_iter().map(FindingView::from).collect(),
     }))
 }

@@ -9,11 +9,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Serialize;
 use uuid::{Builder, Uuid};
 
+use crate::api::qr;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
 use crate::domain::system::Trust;
 use crate::error::Error;
+use crate::http::extract;
 use crate::http::respond::{Answer, Attachment, Json, Reply};
 
 /// The appliance's own authority, and how to make a machine trust it.
@@ -27,6 +29,10 @@ pub(super) struct TrustView {
     certificate: String,
     downloads: Downloads,
     platforms: Vec<Platform>,
+    /// A page with all this, for another machine to open; under the name by which this one came.
+    page: String,
+    /// The page's address as a QR code, an SVG image.
+    qr_svg: String,
 }
 
 /// URLs that need no sign-in.
@@ -49,9 +55,14 @@ struct Platform {
     steps: Vec<String>,
 }
 
-pub(super) async fn overview(services: &Services, _: Op) -> Result<Json<TrustView>, Error> {
+pub(super) async fn overview(
+    services: &Services,
+    _: Op,
+    extract::Host(host): extract::Host,
+) -> Result<Json<TrustView>, Error> {
     let trust = services.trust()?;
-    let at = |end: &str| format!("{}/api/v1/system/ca.{end}", services.url());
+    let at = |end: &str| format!("https://{host}/api/v1/system/ca.{end}");
+    let page = format!("https://{host}/trust");
     let downloads = Downloads { pem: at("pem"), der: at("der"), mobileconfig: at("mobileconfig") };
     Ok(Json(TrustView {
         fingerprint_sha256: trust.fingerprint.clone(),
@@ -59,6 +70,8 @@ pub(super) async fn overview(services: &Services, _: Op) -> Result<Json<TrustVie
         certificate: trust.pem.clone(),
         platforms: platforms(&downloads),
         downloads,
+        qr_svg: qr::svg(&page)?,
+        page,
     }))
 }
 

@@ -7,7 +7,7 @@
 
 use std::ops::ControlFlow;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::watch;
 
@@ -90,6 +90,15 @@ impl Services {
             Ok(Audited::new((), event.detail("first", first).detail("last", last)))
         };
         self.store.write(Stamp::system(self.now()), note).await
+    }
+
+    /// Whether the collector is connected, or why not; `None` before the first attempt.
+    pub fn collector(&self) -> Option<Result<(), String>> {
+        self.collector.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn note_collector(&self, connection: Result<(), String>) {
+        *self.collector.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection);
     }
 
     /// Entries that wait to be sent.

@@ -156,7 +156,7 @@ fn follow(proof: &mut Proof, mut entry: AuditEntry) -> Result<(), Broken> {
         let hash = hash.ok_or_else(|| Broken::new(entry.seq, "its hash is none"))?;
         verdict.head = Link { seq: entry.seq, hash };
     } else {
-        verdict.head.follow(proof.organization, &entry)?;
+        verdict.head.follow(proof.organization, &(&entry).into())?;
     }
     verdict.entries += 1;
     Ok(())

@@ -11,7 +11,7 @@ use crate::ids::OrganizationId;
 use crate::store::audit::verify::{Verdict, Verification};
 
 /// Entries checked on one snapshot.
-const STEP: u64 = 4_000;
+const STEP: u64 = 20_000;
 
 /// Work on a whole log: how much is under way, by what it is and whose log.
 #[derive(Clone, Default)]

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::clock::Time;
+use crate::net::entrance::Proxies;
 use crate::net::tls::local_ca::LocalCa;
 
 const NOW: Time = Time::from_unix(1_790_000_000);
@@ -117,7 +118,7 @@ fn refuse(Refused { status, message, details }: Refused, peer: Peer) -> Response
 impl Running {
     async fn start(limits: Limits) -> Self {
         let directory = TempDir::new().unwrap();
-        let ca = Arc::new(LocalCa::open(directory.path(), &[], None, NOW).unwrap());
+        let ca = Arc::new(LocalCa::open(directory.path(), &[], Vec::new, None, NOW).unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.address();
         let service = Arc::new(Service::default());
@@ -126,7 +127,9 @@ impl Running {
             let (ca, service) = (ca.clone(), service.clone());
             async move {
                 let answer = move |request, _| service.clone().answer(request);
-                run(listener, ca.tls(), answer, Arc::new(refuse), limits, async { _ = drained.await }).await;
+                let entrance = Entrance::new(Proxies::default());
+                let drain = async { _ = drained.await };
+                run(listener, ca.tls(), &entrance, answer, Arc::new(refuse), limits, drain).await;
             }
         });
         Self { address, ca, service, drain: Some(drain), task, _directory: directory }

@@ -25,14 +25,15 @@ use crate::clock::Time;
 
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-type AddMachine = Box<dyn Fn(&mut Names) -> Result<(), TlsError> + Send + Sync>;
+/// Adds what may change while the server runs.
+type AddCurrent = Box<dyn Fn(&mut Names) -> Result<(), TlsError> + Send + Sync>;
 
 /// The local CA, the server certificate that it has issued, and the TLS that shows it.
 pub struct LocalCa {
     directory: PathBuf,
     authority: Authority,
-    configured: Names,
-    add_machine: AddMachine,
+    configured: ArcSwap<Names>,
+    add_current: AddCurrent,
     tls: ServerTls,
     names: ArcSwap<Names>,
     validity: Mutex<Validity>,
@@ -53,6 +54,13 @@ impl Validity {
     }
 }
 
+/// What a server certificate was like before its names changed.
+pub struct Before {
+    configured: Arc<Names>,
+    names: Arc<Names>,
+    key: Arc<CertifiedKey>,
+}
+
 struct ServerCertificate {
     key: CertifiedKey,
     validity: Validity,
@@ -61,30 +69,32 @@ struct ServerCertificate {
 
 impl LocalCa {
     /// Opens what `directory` holds and makes what is missing. The certificate is for `configured` (DNS names and
-    /// addresses), `localhost`, this machine's host name, and its addresses.
+    /// addresses), `localhost`, this machine's host name, its addresses, and what `others` says at the time.
     pub fn open(
         directory: &Path,
         configured: &[String],
+        others: impl Fn() -> Vec<String> + Send + Sync + 'static,
         clients: Option<&Clients>,
         now: Time,
     ) -> Result<Self, TlsError> {
-        Self::open_on(Box::new(Names::add_machine), directory, configured, clients, now)
+        let add = move |names: &mut Names| {
+            names.add_machine()?;
+            others().iter().try_for_each(|name| names.add(name))
+        };
+        Self::open_on(Box::new(add), directory, configured, clients, now)
     }
 
     fn open_on(
-        add_machine: AddMachine,
+        add_current: AddCurrent,
         directory: &Path,
         configured: &[String],
         clients: Option<&Clients>,
         now: Time,
     ) -> Result<Self, TlsError> {
-        let mut own = Names::local();
-        for name in configured {
-            own.add(name)?;
-        }
-        let authority = Authority::open(directory, "ca", "Zero local CA", now)?;
+        let own = own_names(configured)?;
+        let authority = Authority::open(directory, "ca", "Zero local CA", None, now)?;
         let mut names = own.clone();
-        add_machine(&mut names)?;
+        add_current(&mut names)?;
         let certificate = match load(directory, &authority)? {
             Some(found) if found.names == names && found.validity.is_fresh(now) => found,
             _ => issue(directory, &authority, names, now)?,
@@ -92,30 +102,57 @@ impl LocalCa {
         Ok(Self {
             directory: directory.into(),
             authority,
-            configured: own,
-            add_machine,
+            configured: ArcSwap::from_pointee(own),
+            add_current,
             tls: ServerTls::new(certificate.key, clients)?,
             names: ArcSwap::from_pointee(certificate.names),
             validity: Mutex::new(certificate.validity),
         })
     }
 
-    /// Makes a new server certificate when this machine's addresses have changed or the old one has grown old, and
+    /// Makes a new server certificate when names or addresses have changed or the old one has grown old, and
     /// shows it from the next handshake on. Returns whether it did. After an error the old one stays in place.
     ///
     /// Cheap when there is nothing to do: meant to be called every minute, so that a new address works soon.
     pub fn renew(&self, now: Time) -> Result<bool, TlsError> {
         let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = self.configured.clone();
-        (self.add_machine)(&mut names)?;
+        let mut names = Names::clone(&self.configured.load());
+        (self.add_current)(&mut names)?;
         if **self.names.load() == names && validity.is_fresh(now) {
             return Ok(false);
         }
-        let certificate = issue(&self.directory, &self.authority, names, now)?;
-        self.tls.swap_local(certificate.key);
-        self.names.store(Arc::new(certificate.names));
-        *validity = certificate.validity;
+        *validity = self.show(issue(&self.directory, &self.authority, names, now)?);
         Ok(true)
+    }
+
+    /// From now on the certificate is for these names, beside the machine's own. Returns what leads back.
+    pub fn answer_to(&self, configured: &[String], now: Time) -> Result<Before, TlsError> {
+        let own = own_names(configured)?;
+        let mut names = own.clone();
+        (self.add_current)(&mut names)?;
+        let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Before { configured: self.configured.load_full(), names: self.names(), key: self.tls.local() };
+        if *before.names != names {
+            *validity = self.show(issue(&self.directory, &self.authority, names, now)?);
+        }
+        self.configured.store(Arc::new(own));
+        Ok(before)
+    }
+
+    /// Takes back what [`LocalCa::answer_to`] has done, which cannot fail. The certificate of before is shown again until
+    /// [`LocalCa::renew`], which is due then, has made another: the disk has the wrong one.
+    pub fn answer_as_before(&self, before: Before) {
+        let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        self.configured.store(before.configured);
+        self.tls.swap_local(before.key);
+        self.names.store(before.names);
+        validity.not_after = validity.not_before;
+    }
+
+    fn show(&self, certificate: ServerCertificate) -> Validity {
+        self.tls.swap_local(Arc::new(certificate.key));
+        self.names.store(Arc::new(certificate.names));
+        certificate.validity
     }
 
     pub fn tls(&self) -> &ServerTls {
@@ -146,6 +183,12 @@ impl LocalCa {
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
+}
+
+fn own_names(configured: &[String]) -> Result<Names, TlsError> {
+    let mut own = Names::local();
+    configured.iter().try_for_each(|name| own.add(name))?;
+    Ok(own)
 }
 
 fn certificate_file(directory: &Path) -> PathBuf {

@@ -1,17 +1,22 @@
 //! The chain itself: what an entry's hash is made of, and whether the next entry fits. Needs no database, so that an
 //! export is verified by the same code.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
+
 use ring::digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::{AuditId, OrganizationId, RequestId, UserId};
-use crate::model::audit::{Actor, AuditEntry, AuditResult, ERASED, Resource};
-use crate::model::hex::Hex;
+use crate::model::audit::{ActorType, AuditEntry, AuditResult, ERASED};
 
 pub type Hash = [u8; 32];
+
+/// Bytes of JSON that most entries have less of.
+const USUAL_LENGTH: usize = 1024;
 
 /// A place in a log: an entry's number and its hash; the beginning is number 0 and zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,56 +39,102 @@ impl Broken {
 }
 
 /// An entry as it is hashed: JSON in this order, without its hash, without what is sealed but for its digest.
-#[derive(Serialize)]
-struct Hashed<'a> {
-    id: AuditId,
-    seq: u64,
-    timestamp: Time,
-    organization_id: OrganizationId,
-    actor: &'a Actor,
-    action: &'a str,
-    resource: &'a Option<Resource>,
-    details: &'a Map<String, Value>,
-    source_ip: &'a Option<std::net::IpAddr>,
-    request_id: Option<RequestId>,
-    result: AuditResult,
-    hash: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    sealed: Vec<HashedNames<'a>>,
+///
+/// Read from where it is stored it copies no text, so that a long log is verified as fast as it can be hashed.
+#[derive(Serialize, Deserialize)]
+pub struct EntryRef<'a> {
+    pub id: AuditId,
+    pub seq: u64,
+    pub timestamp: Time,
+    pub organization_id: OrganizationId,
+    #[serde(borrow)]
+    pub actor: ActorRef<'a>,
+    pub action: &'a str,
+    pub resource: Option<ResourceRef<'a>>,
+    pub details: Cow<'a, Map<String, Value>>,
+    pub source_ip: Option<IpAddr>,
+    pub request_id: Option<RequestId>,
+    pub result: AuditResult,
+    #[serde(serialize_with = "as_nothing")]
+    pub hash: &'a str,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sealed: Vec<SealedRef<'a>>,
 }
 
-#[derive(Serialize)]
-struct HashedNames<'a> {
-    person: UserId,
-    fields: &'a [String],
-    digest: &'a Hex,
+#[derive(Serialize, Deserialize)]
+pub struct ActorRef<'a> {
+    #[serde(rename = "type")]
+    pub kind: ActorType,
+    pub id: Option<&'a str>,
+    pub name: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct ResourceRef<'a> {
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    pub id: &'a str,
+    pub name: Option<&'a str>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct SealedRef<'a> {
+    pub person: UserId,
+    #[serde(borrow)]
+    pub fields: Vec<&'a str>,
+    #[serde(serialize_with = "as_hex")]
+    pub digest: &'a [u8],
+    #[serde(default, skip_serializing)]
+    pub sealed: Option<&'a [u8]>,
+}
+
+fn as_nothing<S: Serializer>(_: &str, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str("")
+}
+
+fn as_hex<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&hex(bytes))
+}
+
+impl<'a> From<&'a AuditEntry> for EntryRef<'a> {
+    fn from(entry: &'a AuditEntry) -> Self {
+        let AuditEntry { id, seq, timestamp, organization_id, source_ip, request_id, result, .. } = *entry;
+        let AuditEntry { actor, action, resource, details, hash, sealed, .. } = entry;
+        let sealed = sealed.iter().map(|part| SealedRef {
+            person: part.person,
+            fields: part.fields.iter().map(String::as_str).collect(),
+            digest: &part.digest.0,
+            sealed: part.sealed.as_ref().map(|sealed| &*sealed.0),
+        });
+        Self {
+            id,
+            seq,
+            timestamp,
+            organization_id,
+            actor: ActorRef { kind: actor.kind, id: actor.id.as_deref(), name: actor.name.as_deref() },
+            action,
+            resource: resource.as_ref().map(|one| ResourceRef {
+                kind: &one.kind,
+                id: &one.id,
+                name: one.name.as_deref(),
+            }),
+            details: Cow::Borrowed(details),
+            source_ip,
+            request_id,
+            result,
+            hash,
+            sealed: sealed.collect(),
+        }
+    }
 }
 
 /// SHA-256 over the hash before and the entry, whose sealed names have been taken out.
-pub fn hash(before: &Hash, entry: &AuditEntry) -> Result<Hash, Error> {
-    let AuditEntry { id, seq, timestamp, organization_id, request_id, result, .. } = *entry;
-    let AuditEntry { actor, action, resource, details, source_ip, .. } = entry;
-    let names = entry.sealed.iter();
-    let sealed =
-        names.map(|part| HashedNames { person: part.person, fields: &part.fields, digest: &part.digest }).collect();
-    let hashed = Hashed {
-        id,
-        seq,
-        timestamp,
-        organization_id,
-        actor,
-        action,
-        resource,
-        details,
-        source_ip,
-        request_id,
-        result,
-        hash: "",
-        sealed,
-    };
+pub fn hash(before: &Hash, entry: &EntryRef<'_>) -> Result<Hash, Error> {
+    let mut json = Vec::with_capacity(USUAL_LENGTH);
+    serde_json::to_writer(&mut json, entry).map_err(Error::internal)?;
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(before);
-    context.update(&serde_json::to_vec(&hashed).map_err(Error::internal)?);
+    context.update(&json);
     Ok(finish(context))
 }
 
@@ -95,8 +146,12 @@ fn finish(context: digest::Context) -> Hash {
 
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 impl Link {
@@ -104,7 +159,7 @@ impl Link {
     ///
     /// # Errors
     /// Why it is not the one that was written here.
-    pub fn follow(&mut self, organization: OrganizationId, entry: &AuditEntry) -> Result<(), Broken> {
+    pub fn follow(&mut self, organization: OrganizationId, entry: &EntryRef<'_>) -> Result<(), Broken> {
         let seq = self.seq + 1;
         if entry.organization_id != organization {
             let other = entry.organization_id;
@@ -129,10 +184,10 @@ pub fn plaintext(salt: &[u8], values: &[Value]) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
-pub fn digest_of(plaintext: &[u8]) -> Hex {
+pub fn digest_of(plaintext: &[u8]) -> Hash {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(plaintext);
-    Hex(finish(context).to_vec())
+    finish(context)
 }
 
 /// Takes the value of a field that may be sealed out of the entry; `None` when there is none.
@@ -169,7 +224,7 @@ pub fn close(entry: &mut AuditEntry) -> Result<(), Broken> {
         let values: Option<Vec<Value>> = part.fields.iter().map(|field| take(entry, field)).collect();
         let values = values.ok_or_else(changed)?;
         let is_good = match &part.salt {
-            Some(salt) => plaintext(&salt.0, &values).is_ok_and(|text| digest_of(&text) == part.digest),
+            Some(salt) => plaintext(&salt.0, &values).is_ok_and(|text| digest_of(&text)[..] == part.digest.0),
             None => values.iter().all(|value| value == ERASED),
         };
         if !is_good {

@@ -160,7 +160,7 @@ pub(super) fn append(tx: &mut Tx, event: AuditEvent) -> Result<(), Error> {
             }
         }
     }
-    let hash = chain::hash(&head.hash, &entry)?;
+    let hash = chain::hash(&head.hash, &(&entry).into())?;
     entry.hash = chain::hex(&hash);
     tx.put(AUDIT, &(organization_id, entry.seq), &entry)?;
     tx.effect(Effect::Logged(organization_id, entry.seq));

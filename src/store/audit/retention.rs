@@ -6,12 +6,11 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-use super::chain::{Hash, Link, hex};
+use super::chain::{EntryRef, Hash, Link, hex};
 use super::{AuditEvent, first_where};
 use crate::clock::Time;
 use crate::error::Error;
 use crate::ids::OrganizationId;
-use crate::model::audit::AuditEntry;
 use crate::model::hex::Hex;
 use crate::store::engine::{Direction, Read};
 use crate::store::tables::{AUDIT, AUDIT_ANCHORS, AUDIT_CHECKPOINTS, KeyRange};
@@ -33,7 +32,7 @@ pub fn anchor(from: &impl Read, organization: OrganizationId) -> Result<Link, Er
 }
 
 /// Where the entry says that the log begins.
-pub(super) fn told(entry: &AuditEntry) -> Option<Link> {
+pub(super) fn told(entry: &EntryRef<'_>) -> Option<Link> {
     let details = (entry.action == ACTION).then_some(&entry.details)?;
     let hash = Hex::parse(details.get("through_hash")?.as_str()?)?;
     Some(Link { seq: details.get("through")?.as_u64()?, hash: hash.0.try_into().ok()? })

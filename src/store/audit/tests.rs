@@ -114,7 +114,7 @@ fn recompute(tx: &mut Tx, organization: OrganizationId, first: u64) -> Result<()
     let end = head(tx, organization)?;
     for seq in 1..=end.seq {
         let mut entry = tx.get(AUDIT, &(organization, seq))?.expect("no gaps");
-        let hash = chain::hash(&link.hash, &entry)?;
+        let hash = chain::hash(&link.hash, &(&entry).into())?;
         entry.hash = chain::hex(&hash);
         if seq >= first {
             tx.put(AUDIT, &(organization, seq), &entry)?;
@@ -146,7 +146,7 @@ async fn an_edit_is_found_and_an_edit_with_a_new_hash_at_the_entry_after_it() {
     log.tamper(|tx, of| {
         let (before, mut entry) = (tx.get(AUDIT, &(of, 4))?.unwrap(), tx.get(AUDIT, &(of, 5))?.unwrap());
         let before = Hex::parse(&before.hash).unwrap().0.try_into().unwrap();
-        entry.hash = chain::hex(&chain::hash(&before, &entry)?);
+        entry.hash = chain::hex(&chain::hash(&before, &(&entry).into())?);
         tx.put(AUDIT, &(of, 5), &entry)
     })
     .await;
@@ -230,7 +230,7 @@ async fn names_are_sealed_and_gone_with_their_key_while_the_chain_stays_valid() 
     // What is shown can be verified by itself, and a changed name shows.
     let mut shown = opened.clone();
     chain::close(&mut shown).unwrap();
-    assert_eq!(chain::hex(&chain::hash(&[0; 32], &shown).unwrap()), shown.hash);
+    assert_eq!(chain::hex(&chain::hash(&[0; 32], &(&shown).into()).unwrap()), shown.hash);
     let mut changed = opened;
     changed.details.insert("email".into(), "bob@acme.example".into());
     assert!(chain::close(&mut changed).unwrap_err().reason.contains("name"));

@@ -1,16 +1,22 @@
 //! Verifying a log where it is stored, a part at a time.
 
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::ops::ControlFlow;
+use std::panic::resume_unwind;
 
-use super::chain::{Broken, Hash, Link};
-use super::{Head, checkpoints, head, retention};
+use super::chain::{Broken, EntryRef, Hash, Link};
+use super::{Head, checkpoints, hash_of, head, retention};
 use crate::error::Error;
 use crate::ids::OrganizationId;
-use crate::model::audit::AuditEntry;
 use crate::store::engine::{Direction, Read};
-use crate::store::persons::{Names, Opener};
+use crate::store::persons::Opener;
 use crate::store::tables::{AUDIT, AUDIT_CHECKPOINTS, KeyRange};
+
+/// Parts that are checked at the same time, at most; the appliance has other things to do.
+const MOST_PARTS: usize = 4;
+/// Entries that are not worth a thread of their own.
+const SHORTEST_PART: u64 = if cfg!(test) { 2 } else { 1_000 };
 
 /// What a verification has found.
 #[derive(Clone, Debug)]
@@ -62,7 +68,7 @@ impl Verification {
     }
 
     /// Checks up to `limit` further entries; `None` while there are more.
-    pub fn step(&mut self, from: &impl Read, limit: u64) -> Result<Option<Verdict>, Error> {
+    pub fn step<R: Read + Sync>(&mut self, from: &R, limit: u64) -> Result<Option<Verdict>, Error> {
         let anchor = retention::anchor(from, self.organization)?;
         if anchor.seq > self.link.seq {
             // What comes before has been let go meanwhile.
@@ -74,32 +80,13 @@ impl Verification {
             Ok(signed) => signed,
             Err(broken) => return Ok(Some(self.verdict(Some(broken)))),
         };
-        let mut opener = Opener::new(from);
-        let mut broken = None;
-        let range = KeyRange::between(&(self.organization, first), &(self.organization, last));
-        AUDIT.scan_stored(from, range, Direction::Ascending, |(_, seq), row| {
-            let expected = self.link.seq + 1;
-            if seq != expected {
-                broken = Some(Broken::new(expected, "it is missing"));
-                return Ok(ControlFlow::Break(()));
+        for part in self.parts(from, first, last, &signed)? {
+            self.entries += part.entries;
+            self.link = part.end;
+            self.told_anchor = part.told_anchor.unwrap_or(self.told_anchor);
+            if part.broken.is_some() {
+                return Ok(Some(self.verdict(part.broken)));
             }
-            let next = match AUDIT.decode::<AuditEntry>(row) {
-                Ok(entry) => self.check(&mut opener, &entry, signed.get(&seq))?,
-                Err(error) => Err(Broken::new(seq, format!("it cannot be read: {error}"))),
-            };
-            Ok(match next {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(why) => {
-                    broken = Some(why);
-                    ControlFlow::Break(())
-                }
-            })
-        })?;
-        if broken.is_none() && self.link.seq < last {
-            broken = Some(Broken::new(self.link.seq + 1, "it is missing"));
-        }
-        if broken.is_some() {
-            return Ok(Some(self.verdict(broken)));
         }
         if self.link.seq < self.end.seq {
             return Ok(None);
@@ -119,28 +106,31 @@ impl Verification {
         Verdict { entries: self.entries, head: self.link, first_broken }
     }
 
-    fn check<R: Read>(
-        &mut self,
-        opener: &mut Opener<'_, R>,
-        entry: &AuditEntry,
-        signed: Option<&Hash>,
-    ) -> Result<Result<(), Broken>, Error> {
-        if let Err(broken) = self.link.follow(self.organization, entry) {
-            return Ok(Err(broken));
-        }
-        if signed.is_some_and(|hash| *hash != self.link.hash) {
-            return Ok(Err(Broken::new(entry.seq, "a signed checkpoint has another hash for it")));
-        }
-        for part in &entry.sealed {
-            if let Names::Damaged = opener.names(self.organization, entry.id, part)? {
-                return Ok(Err(Broken::new(entry.seq, "a sealed name in it was changed")));
+    /// Checks the entries `first..=last` on several processors. Each part hangs on the hash that is stored for the entry
+    /// before it, and that this is right the part before it has shown: so they count in order, up to the first broken one.
+    fn parts<R: Read + Sync>(
+        &self,
+        from: &R,
+        first: u64,
+        last: u64,
+        signed: &BTreeMap<u64, Hash>,
+    ) -> Result<Vec<Part>, Error> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get).min(MOST_PARTS);
+        let length = (last + 1).saturating_sub(first).div_ceil(processors as u64).max(SHORTEST_PART);
+        let organization = self.organization;
+        std::thread::scope(|scope| {
+            let (mut under_way, mut begin) = (Vec::new(), self.link);
+            loop {
+                let end = begin.seq.saturating_add(length).min(last);
+                under_way.push(scope.spawn(move || Part::check(from, organization, begin, end, signed)));
+                // What is not there, or has no hash, the part before it comes upon.
+                match hash_of(from, organization, end)? {
+                    Some(hash) if end < last => begin = Link { seq: end, hash },
+                    _ => break,
+                }
             }
-        }
-        if let Some(anchor) = retention::told(entry) {
-            self.told_anchor = anchor;
-        }
-        self.entries += 1;
-        Ok(Ok(()))
+            under_way.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        })
     }
 
     /// The hashes that checkpoints name for the entries `first..=last`, or the first one that is not genuine.
@@ -173,5 +163,68 @@ impl Verification {
             Some(forged) => Err(forged),
             None => Ok(found),
         })
+    }
+}
+
+/// Entries that were checked one after another.
+struct Part {
+    end: Link,
+    entries: u64,
+    /// Where they say that retention has let the log begin.
+    told_anchor: Option<Link>,
+    broken: Option<Broken>,
+}
+
+impl Part {
+    /// Checks what comes after `begin`, through entry `last`.
+    fn check(
+        from: &impl Read,
+        organization: OrganizationId,
+        begin: Link,
+        last: u64,
+        signed: &BTreeMap<u64, Hash>,
+    ) -> Result<Self, Error> {
+        let mut part = Self { end: begin, entries: 0, told_anchor: None, broken: None };
+        let mut opener = Opener::new(from);
+        let range = KeyRange::between(&(organization, begin.seq + 1), &(organization, last));
+        AUDIT.scan_stored(from, range, Direction::Ascending, |(_, seq), row| {
+            let expected = part.end.seq + 1;
+            let next = match AUDIT.decode::<EntryRef<'_>>(row) {
+                _ if seq != expected => Err(Broken::new(expected, "it is missing")),
+                Ok(entry) => part.go_on(&mut opener, organization, &entry, signed.get(&seq))?,
+                Err(error) => Err(Broken::new(seq, format!("it cannot be read: {error}"))),
+            };
+            part.broken = next.err();
+            Ok(if part.broken.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        if part.broken.is_none() && part.end.seq < last {
+            part.broken = Some(Broken::new(part.end.seq + 1, "it is missing"));
+        }
+        Ok(part)
+    }
+
+    fn go_on<R: Read>(
+        &mut self,
+        opener: &mut Opener<'_, R>,
+        organization: OrganizationId,
+        entry: &EntryRef<'_>,
+        signed: Option<&Hash>,
+    ) -> Result<Result<(), Broken>, Error> {
+        if let Err(broken) = self.end.follow(organization, entry) {
+            return Ok(Err(broken));
+        }
+        if signed.is_some_and(|hash| *hash != self.end.hash) {
+            return Ok(Err(Broken::new(entry.seq, "a signed checkpoint has another hash for it")));
+        }
+        for part in &entry.sealed {
+            if !opener.is_intact(organization, entry.id, part)? {
+                return Ok(Err(Broken::new(entry.seq, "a sealed name in it was changed")));
+            }
+        }
+        if let Some(anchor) = retention::told(entry) {
+            self.told_anchor = Some(anchor);
+        }
+        self.entries += 1;
+        Ok(Ok(()))
     }
 }

@@ -14,6 +14,7 @@ use crate::model::gdpr::Purpose;
 use crate::model::organization::{Organization, Tier};
 use crate::model::role::{Permissions, RoleRef};
 use crate::model::session::SigningKey;
+use crate::model::settings::Settings;
 use crate::model::user::UserStatus;
 use crate::model::webhook::EventName;
 use crate::store::resolution::{MAX_DEPTH, Policies, PolicyFacts};
@@ -90,12 +91,17 @@ pub struct Directory {
     sessions_by_user: HashMap<UserId, BTreeSet<SessionId>>,
     api_keys: ApiKeys,
     signing_keys: Vec<SigningKey>,
+    settings: Settings,
     policies: Policies,
     default_policies: HashMap<OrganizationId, PolicyId>,
     webhooks: Webhooks,
 }
 
 impl Directory {
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     pub fn is_set_up(&self) -> bool {
         !self.organizations.is_empty()
     }
@@ -398,6 +404,7 @@ impl Directory {
             Effect::ApiKey(key, last_used) => self.api_keys.insert(key, last_used),
             Effect::ApiKeyGone(key) => self.api_keys.remove(key),
             Effect::SigningKeys(keys) => self.signing_keys = keys,
+            Effect::Settings(settings) => self.settings = settings,
             Effect::Webhook(webhook) => self.webhooks.put(webhook),
             Effect::WebhookGone(organization, webhook) => self.webhooks.remove(organization, webhook),
             Effect::Device(_)

@@ -27,6 +27,7 @@ use crate::model::organization::Organization;
 use crate::model::policy::Policy;
 use crate::model::role::CustomRole;
 use crate::model::session::{Session, SigningKey};
+use crate::model::settings::Settings;
 use crate::model::user::User;
 use crate::model::webhook::Webhook;
 
@@ -59,6 +60,7 @@ pub(super) enum Effect {
     ApiKey(ApiKey, Option<Time>),
     ApiKeyGone(ApiKeyId),
     SigningKeys(Vec<SigningKey>),
+    Settings(Settings),
     /// Stored anew; when it was last seen stays as memory knows it.
     Device(Box<Device>),
     DeviceGone(OrganizationId, DeviceId),

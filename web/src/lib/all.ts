@@ -1,9 +1,15 @@
+/** The entries of a list, with how many there are. */
+export interface Every<T> {
+  all: T[];
+  total: number;
+}
+
 /** Every entry of a list, page by page; at most `pages` pages, so that no list fills the browser. */
-export async function all<T>(ask: (page: number) => Promise<{ data: T[]; total_pages: number }>, pages = 30): Promise<T[]> {
+export async function all<T>(ask: (page: number) => Promise<{ data: T[]; total: number; total_pages: number }>, pages = 30): Promise<Every<T>> {
   const first = await ask(1);
   const found = [...first.data];
   for (let page = 2; page <= Math.min(first.total_pages, pages); page++) found.push(...(await ask(page)).data);
-  return found;
+  return { all: found, total: first.total };
 }
 
 /** A node of a tree that is drawn from what names its parent. */

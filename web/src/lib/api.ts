@@ -108,6 +108,12 @@ export async function tagged<T>(asked: Promise<Answer<T>>): Promise<{ data: T; e
   return { data: data as T, etag: response.headers.get("ETag") ?? "" };
 }
 
+/** What the appliance said against a field of what was sent, in one line. */
+export function saidOf(error: unknown, field: string): string {
+  const fields = error instanceof Refusal ? error.fields : [];
+  return fields.filter((one) => one.field === field || one.field.startsWith(`${field}[`)).map(({ message }) => message).join("; ");
+}
+
 /** The header of a change that is made only to what was seen. */
 export const ifMatch = (etag: string) => ({ "If-Match": etag });
 

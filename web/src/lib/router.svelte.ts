@@ -2,6 +2,8 @@
 class Place {
   path = $state(location.pathname);
   query = $state(new URLSearchParams(location.search));
+  /** Asks before the page is left for what it is given; without one, nothing is lost. */
+  ask: ((to: string) => void) | undefined;
 
   read = () => {
     this.path = location.pathname;
@@ -10,9 +12,16 @@ class Place {
 }
 
 export const place = new Place();
-addEventListener("popstate", place.read);
+addEventListener("popstate", () => {
+  const { pathname, search } = location;
+  if (!place.ask || pathname === place.path) return place.read();
+  history.pushState(null, "", place.path + queryOf(Object.fromEntries(place.query)));
+  place.ask(pathname + search);
+});
 
-export function go(to: string, replace = false): void {
+/** `sure`: also when the page would ask before. */
+export function go(to: string, replace = false, sure = false): void {
+  if (!sure && place.ask && to.split("?")[0] !== place.path) return place.ask(to);
   if (replace) history.replaceState(null, "", to);
   else history.pushState(null, "", to);
   const before = place.path;
@@ -20,12 +29,12 @@ export function go(to: string, replace = false): void {
   if (place.path !== before) scrollTo(0, 0);
 }
 
-/** Links inside the dashboard move by `go`; those with a modifier key, or to elsewhere, are the browser's. */
+/** Links inside the dashboard move by `go`; those with a modifier key, to elsewhere, to the API or the documentation, are the browser's. */
 addEventListener("click", (event) => {
   const link = (event.target as Element | null)?.closest?.("a");
   if (!link || event.defaultPrevented || event.button !== 0 || link.target || link.hasAttribute("download")) return;
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-  if (link.origin !== location.origin || link.pathname.startsWith("/api/")) return;
+  if (link.origin !== location.origin || /^\/(api\/|docs(\/|$))/.test(link.pathname)) return;
   event.preventDefault();
   go(link.pathname + link.search);
 });

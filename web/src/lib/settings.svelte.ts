@@ -35,6 +35,9 @@ class Settings {
 export const settings = new Settings();
 settings.apply();
 
+/** How numbers and times are written: as people of the browser's own country do, where it speaks the language. */
+const locale = () => navigator.languages.find((one) => one.startsWith(settings.language)) ?? settings.language;
+
 /** The words for a key, with `{name}` replaced. */
 export function t(key: Key, values: Record<string, string | number> = {}): string {
   return catalogues[settings.language][key].replace(/\{(\w+)\}/g, (all, name: string) => {
@@ -57,17 +60,17 @@ export function bytes(count: number): string {
   const step = Math.min(units.length - 1, count < 1 ? 0 : Math.floor(Math.log2(count) / 10));
   const shown = count / 1024 ** step;
   const digits = { maximumFractionDigits: step > 0 && shown < 10 ? 1 : 0 };
-  return `${new Intl.NumberFormat(settings.language, digits).format(shown)} ${units[step]}`;
+  return `${new Intl.NumberFormat(locale(), digits).format(shown)} ${units[step]}`;
 }
 
-export const number = (value: number) => new Intl.NumberFormat(settings.language).format(value);
+export const number = (value: number) => new Intl.NumberFormat(locale()).format(value);
 
 export const dateTime = (value: string) =>
-  new Intl.DateTimeFormat(settings.language, { dateStyle: "medium", timeStyle: "short" }).format(new Date(value));
+  new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(value));
 
-export const date = (value: string) => new Intl.DateTimeFormat(settings.language, { dateStyle: "full" }).format(new Date(value));
+export const date = (value: string) => new Intl.DateTimeFormat(locale(), { dateStyle: "full" }).format(new Date(value));
 
-export const time = (value: string) => new Intl.DateTimeFormat(settings.language, { timeStyle: "medium" }).format(new Date(value));
+export const time = (value: string) => new Intl.DateTimeFormat(locale(), { timeStyle: "medium" }).format(new Date(value));
 
 let now = $state(Date.now());
 setInterval(() => (now = Date.now()), 15_000);
@@ -75,7 +78,7 @@ setInterval(() => (now = Date.now()), 15_000);
 /** "3 minutes ago", and true as long as it is shown. */
 export function ago(value: string): string {
   const seconds = (Date.parse(value) - now) / 1000;
-  const format = new Intl.RelativeTimeFormat(settings.language, { numeric: "auto" });
+  const format = new Intl.RelativeTimeFormat(locale(), { numeric: "auto" });
   const steps = [[86400 * 30, "month"], [86400, "day"], [3600, "hour"], [60, "minute"]] as const;
   for (const [size, unit] of steps) {
     if (Math.abs(seconds) >= size) return format.format(Math.round(seconds / size), unit);

@@ -7,6 +7,8 @@ type Load = () => Promise<{ default: Component<any> }>;
 
 interface PageOf {
   path: RegExp;
+  /** Whoever lacks it is told so instead. */
+  needs?: Permission;
   load: Load;
 }
 
@@ -14,24 +16,27 @@ const pages: PageOf[] = [
   { path: /^\/$/, load: () => (session.may("devices.view") ? import("./Overview.svelte") : import("./Account.svelte")) },
   { path: /^\/devices$/, load: () => import("./Devices.svelte") },
   { path: /^\/devices\/([0-9a-f-]{36})$/, load: () => import("./Device.svelte") },
-  { path: /^\/enroll$/, load: () => import("./Enroll.svelte") },
+  { path: /^\/enroll$/, needs: "devices.edit", load: () => import("./Enroll.svelte") },
 
-  { path: /^\/policies$/, load: () => import("./Policies.svelte") },
-  { path: /^\/policies\/(?:new|([0-9a-f-]{36}))$/, load: () => import("./Policy.svelte") },
-  { path: /^\/people$/, load: () => import("./People.svelte") },
-  { path: /^\/people\/([0-9a-f-]{36})$/, load: () => import("./Person.svelte") },
-  { path: /^\/people\/groups(?:\/([0-9a-f-]{36}))?$/, load: () => import("./Groups.svelte") },
-  { path: /^\/people\/roles$/, load: () => import("./Roles.svelte") },
-  { path: /^\/people\/import$/, load: () => import("./Import.svelte") },
+  { path: /^\/policies$/, needs: "policies.view", load: () => import("./Policies.svelte") },
+  { path: /^\/policies\/new$/, needs: "policies.edit", load: () => import("./Policy.svelte") },
+  { path: /^\/policies\/([0-9a-f-]{36})$/, needs: "policies.view", load: () => import("./Policy.svelte") },
+  { path: /^\/people$/, needs: "users.view", load: () => import("./People.svelte") },
+  { path: /^\/people\/([0-9a-f-]{36})$/, needs: "users.view", load: () => import("./Person.svelte") },
+  { path: /^\/people\/groups(?:\/([0-9a-f-]{36}))?$/, needs: "users.view", load: () => import("./Groups.svelte") },
+  { path: /^\/people\/roles$/, needs: "users.view", load: () => import("./Roles.svelte") },
+  { path: /^\/people\/import$/, needs: "users.edit", load: () => import("./Import.svelte") },
 
-  { path: /^\/audit-log$/, load: () => import("./AuditLog.svelte") },
-  { path: /^\/webhooks$/, load: () => import("./Webhooks.svelte") },
-  { path: /^\/webhooks\/([0-9a-f-]{36})$/, load: () => import("./Webhook.svelte") },
-  { path: /^\/api-keys$/, load: () => import("./ApiKeys.svelte") },
+  { path: /^\/audit-log$/, needs: "audit.view", load: () => import("./AuditLog.svelte") },
+  { path: /^\/webhooks$/, needs: "webhooks.view", load: () => import("./Webhooks.svelte") },
+  { path: /^\/webhooks\/([0-9a-f-]{36})$/, needs: "webhooks.view", load: () => import("./Webhook.svelte") },
+  { path: /^\/api-keys$/, needs: "api_keys.edit", load: () => import("./ApiKeys.svelte") },
   { path: /^\/account$/, load: () => import("./Account.svelte") },
-  { path: /^\/settings$/, load: () => import("./Settings.svelte") },
+  { path: /^\/settings$/, needs: "devices.view", load: () => import("./Settings.svelte") },
   { path: /^\/reference$/, load: () => import("./Reference.svelte") },
 ];
+
+const forbidden: Load = () => import("./Forbidden.svelte");
 
 interface Opened {
   Page: Awaited<ReturnType<Load>>["default"];
@@ -42,7 +47,9 @@ interface Opened {
 export function openPage(path: string): Promise<Opened> | undefined {
   for (const page of pages) {
     const match = page.path.exec(path);
-    if (match) return page.load().then(({ default: Page }) => ({ Page, id: match[1] ?? "" }));
+    if (!match) continue;
+    const allowed = !page.needs || session.may(page.needs);
+    return (allowed ? page.load() : forbidden()).then(({ default: Page }) => ({ Page, id: match[1] ?? "" }));
   }
   return undefined;
 }

@@ -23,7 +23,7 @@ impl Machine {
 
     fn open(&self, directory: &TempDir, configured: &[&str], now: Time) -> Result<LocalCa, TlsError> {
         let address = self.0.clone();
-        let add: AddMachine = Box::new(move |names| names.add(*address.lock().unwrap()));
+        let add: AddCurrent = Box::new(move |names| names.add(*address.lock().unwrap()));
         let configured: Vec<String> = configured.iter().map(|name| name.to_string()).collect();
         LocalCa::open_on(add, directory.path(), &configured, None, now)
     }

@@ -9,6 +9,9 @@ const listeners = new Set<Listener>();
 let last: string | undefined;
 let open: AbortController | undefined;
 
+/** Whether what is shown follows what happens; nothing where no page asks for it. */
+export const stream = $state<{ state?: "live" | "broken" }>({});
+
 /** Hears of changes as the appliance announces them; one stream serves the whole tab. Returns how to stop. */
 export function hear(listener: Listener): () => void {
   listeners.add(listener);
@@ -22,7 +25,7 @@ export function hear(listener: Listener): () => void {
 
 function close() {
   open?.abort();
-  open = last = undefined;
+  open = last = stream.state = undefined;
 }
 
 /**
@@ -63,11 +66,14 @@ async function run(connection: AbortController) {
       if (response.status === 401 || response.status === 403) return close();
       if (response.ok && response.body) {
         failures = 0;
+        stream.state = "live";
         await read(response.body);
       }
     } catch {
       if (connection.signal.aborted) return;
     }
+    if (connection.signal.aborted) return;
+    stream.state = "broken";
     // Between half and all of 1, 2, 4 … 30 seconds, so that not all tabs come back at once.
     const wait = Math.min(30_000, 1_000 * 2 ** failures++) * (0.5 + Math.random() / 2);
     await new Promise((resolve) => setTimeout(resolve, wait));

@@ -1,0 +1,129 @@
+//! What it costs others when webhooks are told of very much.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::appliance::Appliance;
+use crate::client::{Call, Connection};
+use crate::devices::{self, Until};
+use crate::table::Table;
+use crate::{Fallible, Plan};
+
+const RECEIVERS: usize = 10;
+const EVENTS_A_MINUTE: u32 = 10_000;
+const DEVICES: usize = 200;
+/// Between two requests whose latency is taken.
+const BEAT: Duration = Duration::from_millis(5);
+/// How long the last events may take to arrive.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
+    let appliance = Appliance::set_up(&[("ZERO_WEBHOOKS_ALLOW_LOOPBACK", "true")]).await?;
+    let mut crowd = appliance.client()?.crowd(8).await?;
+    let (devices, _) = devices::enrol(&mut crowd, appliance.token(), 0, Until::Count(DEVICES)).await?;
+    drop(crowd);
+    let probe = appliance.get(&format!("/api/v1/devices/{}", devices[0].id))?;
+    let mut probing = appliance.client()?.connect().await?;
+    let time = plan.round * plan.rounds;
+    latency(&mut probing, &probe, time / 4).await?;
+    let idle = latency(&mut probing, &probe, time).await?;
+
+    let (written, untold) = tokio::join!(change(&appliance, &devices, time), latency(&mut probing, &probe, time));
+    let (_, untold) = (written?, untold?);
+
+    let received = Arc::new(AtomicUsize::new(0));
+    let mut connection = appliance.client()?.connect().await?;
+    for _ in 0..RECEIVERS {
+        let url = receiver(received.clone()).await?;
+        let webhook = json!({"url": url, "events": ["device.*"], "secret": "a secret of the load test's receivers"});
+        connection.send(Call::new(Method::POST, "/api/v1/webhooks", appliance.token())?.body(&webhook)).await?;
+    }
+    let (written, told) = tokio::join!(change(&appliance, &devices, time), latency(&mut probing, &probe, time));
+    let (written, told) = (written?, told?);
+    let sent = Instant::now();
+    while received.load(Ordering::Relaxed) < written * RECEIVERS {
+        if sent.elapsed() > PATIENCE {
+            let arrived = received.load(Ordering::Relaxed);
+            return Err(format!("of {written} events to {RECEIVERS} receivers {arrived} deliveries arrived").into());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let late = sent.elapsed().as_millis();
+    let micros = |time: Duration| time.as_secs_f64() * 1e6;
+    let detail = format!(
+        "{:.0} us to {:.0}; {written} events, each to all; the last {late} ms after its cause",
+        micros(told),
+        micros(idle)
+    );
+    let figure = format!("GET one device, {EVENTS_A_MINUTE} events a minute to {RECEIVERS} receivers: p99 to idle");
+    table.at_most(&figure, 2.0, "times", micros(told) / micros(idle), &detail);
+    table.note("the same changes, and nobody is told", &format!("p99 {:.0} us", micros(untold)));
+    Ok(())
+}
+
+/// Suspends and resumes devices at the rate of the events that this makes; tells how many there were.
+async fn change(appliance: &Appliance, devices: &[devices::Device], time: Duration) -> Fallible<usize> {
+    let mut connection = appliance.client()?.connect().await?;
+    let mut beat = interval(Duration::from_secs(60) / EVENTS_A_MINUTE);
+    let turns = time.as_secs_f64() * f64::from(EVENTS_A_MINUTE) / 60.0 / devices.len() as f64;
+    // An even number of turns leaves all as they were.
+    let count = (turns / 2.0).ceil() as usize * 2 * devices.len();
+    for number in 0..count {
+        beat.tick().await;
+        let status = if (number / devices.len()).is_multiple_of(2) { "suspended" } else { "online" };
+        let path = format!("/api/v1/devices/{}/status", devices[number % devices.len()].id);
+        let call = Call::new(Method::PUT, &path, appliance.token())?;
+        connection.send(call.body(&json!({"status": status}))).await?;
+    }
+    Ok(count)
+}
+
+/// The 99th percentile of a request that is sent at intervals.
+async fn latency(connection: &mut Connection, call: &Call, time: Duration) -> Fallible<Duration> {
+    let (end, mut times) = (Instant::now() + time, Vec::new());
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while Instant::now() < end {
+        beat.tick().await;
+        let before = Instant::now();
+        connection.send(call.clone()).await?;
+        times.push(before.elapsed());
+    }
+    times.sort_unstable();
+    Ok(times[(times.len() - 1) * 99 / 100])
+}
+
+/// Takes whatever is sent to it, and counts; tells its URL.
+async fn receiver(received: Arc<AtomicUsize>) -> Fallible<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://127.0.0.1:{}/", listener.local_addr()?.port());
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let received = received.clone();
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let received = received.clone();
+                async move {
+                    if request.into_body().collect().await.is_ok() {
+                        received.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), answer));
+        }
+    });
+    Ok(url)
+}
