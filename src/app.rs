@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -53,6 +54,7 @@ mod keys;
 mod restore;
 mod settings;
 mod syslog;
+pub mod update;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
@@ -61,6 +63,10 @@ use certificates::Certificates;
 pub use doctor::examine;
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
+use update::{Start, Updater};
+
+/// How long requests under way may take to finish when a new version takes over: others wait meanwhile.
+const SWITCH_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +88,13 @@ pub struct Started {
     pub ca_path: PathBuf,
 }
 
+/// Why it serves no more.
+pub enum Ended {
+    Stopped,
+    /// A new version is to take over, with this listening socket.
+    Updating(OwnedFd),
+}
+
 pub struct App {
     started: Started,
     services: Arc<Services>,
@@ -90,6 +103,8 @@ pub struct App {
     entrance: Arc<Entrance>,
     listener: Listener,
     limits: serve::Limits,
+    drain: Duration,
+    updater: Updater,
     heartbeat_flush: Duration,
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
@@ -99,22 +114,23 @@ pub struct App {
 
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
-    pub async fn start(settings: Loaded, clock: Arc<SystemClock>) -> Result<Self, StartError> {
+    pub async fn start(settings: Loaded, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
         let (floor, trusts) = (clock.clone(), settings.config.server.trust_clock);
-        Self::start_with(settings, clock, move |time| believe(&floor, time, trusts)).await
+        Self::start_with(settings, clock, start, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
     pub async fn start_with(
         settings: Loaded,
         clock: Arc<dyn Clock>,
+        start: &mut Start,
         raise_floor: impl FnOnce(Time),
     ) -> Result<Self, StartError> {
         let config = settings.config.clone();
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
-        let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
+        let store = Store::open(&start.data_file, &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let egress = Arc::new(Egress::new(config.network.clone()));
@@ -127,9 +143,12 @@ impl App {
             Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, egress.clone(), clock.clone())?);
         let ca = certificates.ca.clone();
 
-        let listener = Listener::bind(config.server.listen).await.map_err(|error| {
-            failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
-        })?;
+        let listener = match start.listener.take() {
+            Some(socket) => Listener::adopt(socket).map_err(failed)?,
+            None => Listener::bind(config.server.listen).await.map_err(|error| {
+                failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
+            })?,
+        };
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
         let listens = format!("https://{host}:{}", listener.address().port());
 
@@ -151,10 +170,12 @@ impl App {
             diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
             unknown_proxy: Box::new(move || noticed.found()),
         };
+        let updater = start.updater(&config);
         let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
         let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
         let changeable = Changeable::new(settings, settings::enforcer(certificates.clone(), entrance.clone()));
-        let services = services.at(listener.address().port()).within(targets).behind(edge).changing(changeable);
+        let services = services.at(listener.address().port()).within(targets).behind(edge);
+        let services = services.changing(changeable).updating(updater.known());
         let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
@@ -179,6 +200,7 @@ impl App {
             ids,
             is_trusted_proxy: Box::new(move |address| proxies.proxies().is_trusted(address)),
             unknown_proxy,
+            uploads: update::inbox(&data_dir).map_err(failed)?,
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
@@ -192,10 +214,10 @@ impl App {
         let limits = serve::Limits {
             connections: config.server.connections as usize,
             connections_per_address: config.server.connections_per_address as usize,
-            grace: config.server.drain,
             ..serve::Limits::default()
         };
-        let heartbeat_flush = config.store.heartbeat_flush;
+        let (heartbeat_flush, drain) = (config.store.heartbeat_flush, config.server.drain);
+        start.is_ready(&services).await?;
         let dispatch = Arc::new(dispatch);
         Ok(Self {
             started,
@@ -205,12 +227,23 @@ impl App {
             entrance,
             listener,
             limits,
+            drain,
+            updater,
             heartbeat_flush,
             post,
             collector,
             lock,
             control,
         })
+    }
+
+    /// Ends without having served.
+    pub fn close(self) {
+        let Self { services, dispatch, .. } = self;
+        drop(dispatch);
+        if let Ok(services) = Arc::try_unwrap(services) {
+            services.store.close();
+        }
     }
 
     pub fn started(&self) -> &Started {
@@ -233,22 +266,33 @@ impl App {
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Ended, StartError> {
         let Self { services, dispatch, certificates, entrance, listener, limits, .. } = self;
         let Self { heartbeat_flush, post, collector, lock, .. } = self;
+        let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
+        tasks.spawn(self.updater.run(services.clone()));
         if let Some(listener) = self.control {
             tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {
-            tokio::select! {
-                () = shutdown => {}
-                _ = disk.wait_for(|failed| *failed) => {}
-                cause = panicked(&mut tasks) => broken = Some(cause),
-            }
+            let socket = spare.take();
+            let grace = tokio::select! {
+                () = shutdown => drain,
+                () = services.updates.switching() => {
+                    ended = socket.map_or(Ended::Stopped, Ended::Updating);
+                    drain.min(SWITCH_GRACE)
+                }
+                _ = disk.wait_for(|failed| *failed) => drain,
+                cause = panicked(&mut tasks) => {
+                    broken = Some(cause);
+                    drain
+                }
+            };
             services.drain();
+            grace
         };
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
@@ -275,7 +319,7 @@ impl App {
             Err(_) => tracing::debug!("the data file is closed by the end of the process"),
         }
         drop(lock);
-        Ok(())
+        Ok(ended)
     }
 }
 

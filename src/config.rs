@@ -30,6 +30,7 @@ mod syslog;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod update;
 
 pub use backup::{BackupConfig, Recipient};
 pub use changed::Change;
@@ -42,6 +43,7 @@ pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
 pub use syslog::{HostPort, SyslogConfig};
 pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
+pub use update::{PublicKey, UpdateConfig};
 
 use kind::text::optional;
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
@@ -59,6 +61,7 @@ pub struct Config {
     pub syslog: SyslogConfig,
     pub store: StoreConfig,
     pub backup: BackupConfig,
+    pub update: UpdateConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
@@ -284,9 +287,33 @@ impl Config {
         read::load(file, environment, flags)
     }
 
+    /// The same without its mistakes, each of which leaves a default: for what is needed before they may count, since a
+    /// newer version can know more settings.
+    pub fn glance(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Flags,
+    ) -> Self {
+        read::read(file, environment, flags).0.config
+    }
+
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } =
-            self;
+        let Self {
+            server,
+            tls,
+            network,
+            limits,
+            auth,
+            devices,
+            audit,
+            syslog,
+            store,
+            backup,
+            update,
+            smtp,
+            webhooks,
+            log,
+        } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
@@ -339,6 +366,7 @@ impl Config {
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
         backup.visit(visitor);
+        update.visit(visitor);
         smtp.visit(visitor);
 
         visitor.section("webhooks");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folder::{DATA_FILE, LOCK_FILE, RESTORING, take};
-use super::{StartError, failed};
+use super::{StartError, failed, update};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::Config;
 use crate::config::changed::{CHANGED_FILE, UNCONFIRMED_FILE};
@@ -24,7 +24,7 @@ const STAGE: &str = ".restore-";
 const REPLACED: &str = "replaced-";
 /// What may lie in a folder that counts as empty: none of it is data of an appliance.
 const HARMLESS: &[&str] =
-    &[LOCK_FILE, "control.sock", "lost+found", "backups", ledger::FILE, CHANGED_FILE, UNCONFIRMED_FILE];
+    &[LOCK_FILE, "control.sock", "lost+found", "backups", update::FOLDER, ledger::FILE, CHANGED_FILE, UNCONFIRMED_FILE];
 
 pub struct Wanted {
     pub file: PathBuf,

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -14,7 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::supervisor::Supervisor;
 use super::{DataDir, FAILED, Settings, fail, process};
-use crate::app::{App, StartError, Started};
+use crate::app::update::{self, Start};
+use crate::app::{App, Ended, StartError, Started};
 use crate::clock::SystemClock;
 use crate::config::{Flags, Loaded, Source};
 use crate::logging::{self, Guard};
@@ -66,11 +68,12 @@ impl Serve {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
+        let config_file = self.settings.config;
         let log = match logging::init(&settings.config.log) {
             Ok(guard) => Arc::new(guard),
             Err(error) => return fail(FAILED, &format_args!("cannot start the log: {error}")),
         };
-        let code = match run_logged(settings, &log) {
+        let code = match run_logged(settings, config_file, &log) {
             Ok(()) => ExitCode::SUCCESS,
             Err((what, why)) => {
                 log.fatal(what, &why);
@@ -85,17 +88,27 @@ impl Serve {
 /// What failed, and why.
 type Failure = (&'static str, String);
 
-fn run_logged(settings: Loaded, log: &Arc<Guard>) -> Result<(), Failure> {
+fn run_logged(settings: Loaded, config_file: Option<PathBuf>, log: &Arc<Guard>) -> Result<(), Failure> {
     let config = &settings.config;
     process::make_data_dir(&config.server.data_dir).map_err(|error| ("cannot start", error))?;
     process::raise_open_files(config.server.connections);
+    let failed = |error: StartError| ("cannot start", error.to_string());
+    let mut start = update::begin(config, config_file).map_err(failed)?;
     let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
-    let ended = runtime.block_on(serve(settings, log));
+    let ready_within = config.update.ready_within;
+    let ended = runtime.block_on(serve(settings, &mut start, log));
     runtime.shutdown_timeout(LAST_WORK);
-    if ended.is_ok() {
-        tracing::info!("stopped");
+    match ended? {
+        Ended::Stopped => tracing::info!("stopped"),
+        Ended::Updating(socket) => {
+            supervisor::wait_for(ready_within + LAST_WORK);
+            tracing::info!("closed, for an update");
+            log.flush();
+            let error = start.again(&socket);
+            return Err(("cannot update", format!("{error}. Start again: the update then goes on")));
+        }
     }
-    ended
+    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -109,7 +122,7 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(settings: Loaded, log: &Arc<Guard>) -> Result<(), Failure> {
+async fn serve(settings: Loaded, start: &mut Start, log: &Arc<Guard>) -> Result<Ended, Failure> {
     // Before anything else, so that a signal during a long start counts too.
     let stop = signals::listen(log.clone())
         .map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
@@ -121,21 +134,43 @@ async fn serve(settings: Loaded, log: &Arc<Guard>) -> Result<(), Failure> {
     }
 
     let app = tokio::select! {
-        app = App::start(settings, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
-        () = stop.clone().asked() => return Ok(()),
+        app = App::start(settings, Arc::new(SystemClock::new()), start) => app,
+        () = stop.clone().asked() => return Ok(Ended::Stopped),
     };
+    let app = match app {
+        Ok(app) => app,
+        Err(error) => {
+            if let Some(tried) = &start.tried {
+                log.flush();
+                tried.give_up(&format!("it does not start: {error}"));
+            }
+            return Err(failed("cannot start")(error));
+        }
+    };
+    if start.is_rehearsal() {
+        // It has shown that it would serve.
+        app.close();
+        return Ok(Ended::Stopped);
+    }
     announce(app.started(), log);
 
     let supervisor = Supervisor::new(app.health());
     supervisor.ready();
+    if start.took_over() {
+        supervisor.watch_again();
+    }
     let look = app.look_at_certificates();
-    let hangups = stop.clone();
+    let (hangups, told) = (stop.clone(), stop.clone());
     let stopping = async {
         stop.asked().await;
         supervisor.stopping();
     };
     tokio::select! {
-        ended = app.run_until(stopping) => ended.map_err(failed("stopped after a failure")),
+        ended = app.run_until(stopping) => match ended.map_err(failed("stopped after a failure"))? {
+            // Whoever wants it to stop does not want another version of it either.
+            Ended::Updating(_) if told.is_asked() => Ok(Ended::Stopped),
+            ended => Ok(ended),
+        },
         never = supervisor.watch(log) => match never {},
         never = trim_memory() => match never {},
         never = async {

@@ -113,8 +113,9 @@ impl fmt::Debug for Layers {
 /// Bounds the memory that a wrong path (a device, a disk image) can take.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Variables that are no settings: the file's path, which the command line reads, and what the build reads.
-const NOT_SETTINGS: [&str; 3] = ["ZERO_CONFIG", "ZERO_WEB", "ZERO_COMMIT"];
+/// Variables that are no settings: the file's path, which the command line reads, what the build reads, and what one
+/// version tells the next when it hands over to it.
+const NOT_SETTINGS: [&str; 5] = ["ZERO_CONFIG", "ZERO_WEB", "ZERO_COMMIT", "ZERO_RELEASE_KEY", "ZERO_HANDOVER"];
 
 /// The short name of `ZERO_SERVER_DATA_DIR`, like the flag `--data-dir`.
 const DATA_DIR: &str = "ZERO_DATA_DIR";

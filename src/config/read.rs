@@ -23,6 +23,20 @@ pub(super) fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     flags: Flags,
 ) -> Result<Loaded, Mistakes> {
+    let (loaded, mistakes) = read(file, environment, flags);
+    finish(loaded, mistakes)
+}
+
+fn finish(loaded: Loaded, mistakes: Vec<Mistake>) -> Result<Loaded, Mistakes> {
+    if mistakes.is_empty() { Ok(loaded) } else { Err(Mistakes(mistakes)) }
+}
+
+/// What can be read of it, and what is wrong with the rest.
+pub(super) fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: Flags,
+) -> (Loaded, Vec<Mistake>) {
     let (mut layers, mut mistakes) = (Layers::default(), Vec::new());
     if let Some(path) = file {
         layers.add_file(path, &mut mistakes);
@@ -34,10 +48,11 @@ pub(super) fn load(
 
 /// Of layers that were read without a mistake.
 pub(super) fn understand(layers: Layers) -> Result<Loaded, Mistakes> {
-    make(layers, Vec::new())
+    let (loaded, mistakes) = make(layers, Vec::new());
+    finish(loaded, mistakes)
 }
 
-fn make(layers: Layers, mistakes: Vec<Mistake>) -> Result<Loaded, Mistakes> {
+fn make(layers: Layers, mistakes: Vec<Mistake>) -> (Loaded, Vec<Mistake>) {
     let mut reader = Reader { layers: layers.clone(), mistakes, ..Reader::default() };
     let mut config = Config::default();
     config.visit(&mut reader);
@@ -46,7 +61,7 @@ fn make(layers: Layers, mistakes: Vec<Mistake>) -> Result<Loaded, Mistakes> {
 
     let Reader { origins, mut mistakes, .. } = reader;
     mistakes.sort_by(|a, b| a.source.cmp(&b.source));
-    if mistakes.is_empty() { Ok(Loaded { config, origins, layers }) } else { Err(Mistakes(mistakes)) }
+    (Loaded { config, origins, layers }, mistakes)
 }
 
 /// Takes from the layers what it is shown a place for; what is left belongs to no setting.

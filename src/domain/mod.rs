@@ -46,6 +46,7 @@ pub mod status;
 pub mod system;
 mod timekeeping;
 mod tokens;
+pub mod updates;
 pub mod users;
 pub mod webhooks;
 
@@ -70,6 +71,7 @@ use mail::Mailer;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
+use updates::Updates;
 use webhooks::target::{Nowhere, Surroundings, Targets};
 
 /// A device certificate for the key in a signing request.
@@ -111,6 +113,7 @@ pub struct Services {
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
     backups: Backups,
+    pub updates: Updates,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
     collector: Mutex<Option<Result<(), String>>>,
@@ -160,6 +163,7 @@ impl Services {
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
             backups: Backups::default(),
+            updates: Updates::new(env!("CARGO_PKG_VERSION").into(), false, None),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
             collector: Mutex::default(),
@@ -191,6 +195,11 @@ impl Services {
         Self { targets, ..self }
     }
 
+    /// Known to be of this version, with this past of updates.
+    pub fn updating(self, updates: Updates) -> Self {
+        Self { updates, ..self }
+    }
+
     pub fn is_set_up(&self) -> bool {
         self.store.memory().directory().is_set_up()
     }
@@ -210,6 +219,10 @@ impl Services {
     /// The code that the first start prints; `None` once the appliance is set up.
     pub fn setup_code(&self) -> Option<&str> {
         (!self.is_set_up()).then(|| self.setup_code.text())
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// From now on nobody waits for news: what is held open answers.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,14 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
-use super::extract::Input;
+use super::extract::{Input, require_type};
 use super::limits::{Limits, Verdict};
 use super::metrics::Requests;
 use super::peer::{UnknownProxy, client_address};
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
+use super::upload::Upload;
 use super::{assets, authn, reference};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
@@ -50,6 +52,8 @@ pub struct Dispatch {
     pub ids: Arc<Ids>,
     pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     pub unknown_proxy: Arc<UnknownProxy>,
+    /// Where files that are sent are put until they have been looked at.
+    pub uploads: PathBuf,
     /// Whether a `Host` is one of the appliance's names or addresses.
     pub is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether browsers trust the certificate that they are shown for a `Host`.
@@ -196,11 +200,19 @@ impl Dispatch {
         // May they: 401, 403.
         access.check(&principal)?;
         // Decode within bounds: 400, 413, 415.
+        let upload = match endpoint.takes_upload() {
+            0 => None,
+            most => {
+                require_type(&parts.headers, "application/octet-stream")?;
+                Some(Upload::receive(&mut *body, most, &self.uploads).await?)
+            }
+        };
         let body = if endpoint.reads_body() { read_body(body).await? } else { Bytes::new() };
         let idempotency = self.idempotency(parts, &principal, &body, now)?;
         let op = Op { principal, request_id, peer, entrance, now, idempotency };
         let query = parts.uri.query().unwrap_or("");
-        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(parts), body };
+        let (path, headers) = (&found.parameters[..], &parts.headers);
+        let input = Input { path, query, headers, host: host(parts), body, upload };
         // Handler, domain rule, one transaction, typed answer.
         match tokio::time::timeout(WORK_TIME, endpoint.call(&self.services, op, input)).await {
             Ok(answer) => answer,

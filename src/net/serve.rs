@@ -66,8 +66,6 @@ pub struct Limits {
     pub unread: Duration,
     /// Time for a connection without requests to close in order, once it has been told to.
     pub parting: Duration,
-    /// Time for requests under way to be answered, once the server drains.
-    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -82,7 +80,6 @@ impl Default for Limits {
             idle: Duration::from_secs(45),
             unread: Duration::from_secs(45),
             parting: Duration::from_secs(3),
-            grace: Duration::from_secs(20),
         }
     }
 }
@@ -93,7 +90,7 @@ const BUFFER: usize = 64 * 1024;
 const PING: Duration = Duration::from_secs(20);
 
 /// Serves `listener` with `answer`, and with `refuse` for what is no request, until `drain` resolves; then accepts no
-/// more, lets requests under way be answered for at most [`Limits::grace`], and returns.
+/// more, lets requests under way be answered for at most as long as `drain` says, and returns.
 pub async fn run<S, F, B>(
     listener: Listener,
     tls: &ServerTls,
@@ -101,7 +98,7 @@ pub async fn run<S, F, B>(
     answer: S,
     refuse: Arc<Refuse>,
     limits: Limits,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Duration>,
 ) where
     S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -109,7 +106,6 @@ pub async fn run<S, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let admission = Admission::new(limits.connections, limits.connections_per_address);
-    let grace = limits.grace;
     let (draining, drained) = watch::channel(false);
     let server = Arc::new(Server {
         answer,
@@ -123,10 +119,10 @@ pub async fn run<S, F, B>(
     });
     let mut connections = JoinSet::new();
     let mut drain = pin!(drain);
-    loop {
+    let grace = loop {
         tokio::select! {
             biased;
-            () = &mut drain => break,
+            grace = &mut drain => break grace,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             (socket, address) = listener.accept() => match admission.admit() {
                 Some(place) => {
@@ -146,7 +142,7 @@ pub async fn run<S, F, B>(
                 None => server.refuse_place(address),
             },
         }
-    }
+    };
     drop(listener);
     draining.send_replace(true);
     let all_ended = async {

@@ -49,6 +49,8 @@ POST   /system/settings/confirm               system.admin            ok   403  
 GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/update                         system.admin            ok   403  403  403  403  403  403  403  401
+POST   /system/update                         system.admin            ok   403  403  403  403  403  403  403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok

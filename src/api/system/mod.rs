@@ -3,6 +3,7 @@ mod doctor;
 mod settings;
 mod status;
 mod trust;
+mod updates;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub fn routes() -> Vec<Route> {
         Route::post("/system/settings/confirm", Access::needs(SystemAdmin), Standard, settings::confirm),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
         Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
+        Route::get("/system/update", Access::needs(SystemAdmin), Standard, updates::progress),
+        Route::post("/system/update", Access::needs(SystemAdmin), Standard, updates::update),
         Route::get("/system/backups", Access::needs(SystemAdmin), Standard, backups::backups),
     ]
 }

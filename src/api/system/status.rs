@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::updates::OutcomeView;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
@@ -19,6 +20,8 @@ pub(super) struct SystemView {
     database: DatabaseView,
     disk: DiskView,
     backup: BackupView,
+    /// How the last update ended; null when there was none.
+    updated: Option<OutcomeView>,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
     /// Null where the audit log is copied nowhere.
@@ -134,6 +137,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         memory_bytes,
         findings,
     } = services.system(&op)?;
+    let updated = services.updates.progress().last.map(OutcomeView::from);
     Ok(Json(SystemView {
         version,
         time,
@@ -162,6 +166,7 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             every_hours: backup.every_hours,
             overdue: backup.overdue,
         },
+        updated,
         certificate: certificate.map(ShownCertificateView::from),
         syslog: syslog.map(SyslogView::from),
         egress_denied: egress_denied.into_iter().collect(),

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::Kind;
 use crate::config::layers::Given;
-use crate::config::{Destination, Host, HostPort, Recipient, Secret};
+use crate::config::{Destination, Host, HostPort, PublicKey, Recipient, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -134,6 +134,15 @@ pub(in crate::config) fn recipient() -> Text<Recipient> {
         what: "an age recipient, age1 and 58 more characters, as age-keygen shows it",
         parse: |text| text.parse().ok(),
         show: Recipient::to_string,
+    }
+}
+
+/// Whoever signs updates.
+pub(in crate::config) fn public_key() -> Text<PublicKey> {
+    Text {
+        what: "an Ed25519 public key: the 44 characters that are its 32 bytes in base64",
+        parse: |text| text.parse().ok(),
+        show: PublicKey::to_string,
     }
 }
 

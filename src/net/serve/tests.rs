@@ -117,6 +117,10 @@ fn refuse(Refused { status, message, details }: Refused, peer: Peer) -> Response
 
 impl Running {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, Duration::from_secs(20)).await
+    }
+
+    async fn start_with(limits: Limits, grace: Duration) -> Self {
         let directory = TempDir::new().unwrap();
         let ca = Arc::new(LocalCa::open(directory.path(), &[], Vec::new, None, NOW).unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -128,7 +132,10 @@ impl Running {
             async move {
                 let answer = move |request, _| service.clone().answer(request);
                 let entrance = Entrance::new(Proxies::default());
-                let drain = async { _ = drained.await };
+                let drain = async {
+                    _ = drained.await;
+                    grace
+                };
                 run(listener, ca.tls(), &entrance, answer, Arc::new(refuse), limits, drain).await;
             }
         });
@@ -436,7 +443,7 @@ async fn a_drain_lets_requests_under_way_finish_and_ends_everything_else() {
 
 #[tokio::test]
 async fn a_drain_waits_no_longer_than_its_grace() {
-    let mut running = Running::start(Limits { grace: Duration::from_millis(200), ..limits() }).await;
+    let mut running = Running::start_with(limits(), Duration::from_millis(200)).await;
     let mut stream = running.tls(b"http/1.1").await;
     stream.write_all(b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     soon(running.service.arrived.notified()).await;
