@@ -10,12 +10,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Loaded, Secret, ServerConfig};
 use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
+use crate::domain::settings::Changeable;
 use crate::domain::setup::NewAppliance;
 use crate::domain::system::Edge;
 use crate::domain::webhooks::Post;
@@ -25,11 +26,13 @@ use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
 use crate::http::metrics::Requests;
 use crate::http::openapi::document;
+use crate::http::peer::UnknownProxy;
 use crate::http::router::Router;
 use crate::ids::Ids;
 use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
+use crate::net::entrance::{Entrance, Proxies};
 use crate::net::listener::Listener;
 use crate::net::outbound::Egress;
 use crate::net::serve::{self, Peer};
@@ -47,7 +50,9 @@ mod certificates;
 mod control;
 mod doctor;
 mod folder;
+mod keys;
 mod restore;
+mod settings;
 mod syslog;
 pub mod update;
 mod webhooks;
@@ -74,7 +79,9 @@ fn failed(cause: impl std::fmt::Display) -> StartError {
 
 /// What whoever started the appliance needs to know.
 pub struct Started {
-    /// `https://HOST:PORT`.
+    /// `https://HOST:PORT`, where it listens.
+    pub listens: String,
+    /// Where people reach it.
     pub url: String,
     pub setup_code: Option<String>,
     pub ca_fingerprint: String,
@@ -93,6 +100,7 @@ pub struct App {
     services: Arc<Services>,
     dispatch: Arc<Dispatch>,
     certificates: Arc<Certificates>,
+    entrance: Arc<Entrance>,
     listener: Listener,
     limits: serve::Limits,
     drain: Duration,
@@ -106,18 +114,19 @@ pub struct App {
 
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
-    pub async fn start(config: Config, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
-        let (floor, trusts) = (clock.clone(), config.server.trust_clock);
-        Self::start_with(config, clock, start, move |time| believe(&floor, time, trusts)).await
+    pub async fn start(settings: Loaded, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
+        let (floor, trusts) = (clock.clone(), settings.config.server.trust_clock);
+        Self::start_with(settings, clock, start, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
     pub async fn start_with(
-        config: Config,
+        settings: Loaded,
         clock: Arc<dyn Clock>,
         start: &mut Start,
         raise_floor: impl FnOnce(Time),
     ) -> Result<Self, StartError> {
+        let config = settings.config.clone();
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
@@ -126,7 +135,8 @@ impl App {
 
         let egress = Arc::new(Egress::new(config.network.clone()));
         let tls_dir = data_dir.join("tls");
-        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let sealing = keys::sealing(store.reader());
+        let device_ca = DeviceCa::open(&tls_dir, &sealing, config.devices.token_life, clock.now()).map_err(failed)?;
         let memory = store.memory().clone();
         let kept = move || memory.directory().settings().names.clone();
         let certificates =
@@ -140,6 +150,7 @@ impl App {
             })?,
         };
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
+        let listens = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), egress.clone(), ca.clone(), listener.address().port());
@@ -149,20 +160,28 @@ impl App {
         let collector = collector.map(syslog::connect);
         let (shown, renewed) = (certificates.clone(), certificates.clone());
         let (asked, looked_at) = (egress.clone(), config.clone());
+        let unknown_proxy = Arc::new(UnknownProxy::default());
+        let noticed = unknown_proxy.clone();
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
             look: Box::new(move || renewed.look_now()),
             denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
             diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
+            unknown_proxy: Box::new(move || noticed.found()),
         };
         let updater = start.updater(&config);
-        let services = services.at(listener.address().port()).within(targets).behind(edge).updating(updater.known());
+        let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
+        let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
+        let changeable = Changeable::new(settings, settings::enforcer(certificates.clone(), entrance.clone()));
+        let services = services.at(listener.address().port()).within(targets).behind(edge);
+        let services = services.changing(changeable).updating(updater.known());
         let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
         services.reconcile_ledger().map_err(failed)?;
+        services.discard_unconfirmed().await.map_err(failed)?;
         let control = match control::listen(&data_dir) {
             Ok(listener) => Some(listener),
             Err(error) => {
@@ -171,7 +190,7 @@ impl App {
             }
         };
         let router = Router::new(api::routes());
-        let (own_names, trusted) = (ca.clone(), ca.clone());
+        let (own_names, trusted, proxies) = (ca.clone(), ca.clone(), entrance.clone());
         let dispatch = Dispatch {
             services: services.clone(),
             requests: Requests::new(router.routes()),
@@ -179,12 +198,14 @@ impl App {
             limits: Limits::new(&config.limits, clock.clone()),
             clock: clock.clone(),
             ids,
-            trusted_proxies: config.server.trusted_proxies.clone(),
+            is_trusted_proxy: Box::new(move |address| proxies.proxies().is_trusted(address)),
+            unknown_proxy,
             uploads: update::inbox(&data_dir).map_err(failed)?,
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
+            listens,
             url: services.url(),
             setup_code: services.setup_code().map(Into::into),
             ca_fingerprint: ca.authority().fingerprint(),
@@ -203,6 +224,7 @@ impl App {
             services,
             dispatch,
             certificates,
+            entrance,
             listener,
             limits,
             drain,
@@ -245,8 +267,8 @@ impl App {
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Ended, StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
-            self;
+        let Self { services, dispatch, certificates, entrance, listener, limits, .. } = self;
+        let Self { heartbeat_flush, post, collector, lock, .. } = self;
         let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
@@ -275,13 +297,13 @@ impl App {
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
+            async move { dispatch.answer(request, peer.address, peer.entrance, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {
             refuse.refuse(status, message, details, peer.address)
         };
-        serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
+        serve::run(listener, certificates.ca.tls(), &entrance, answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if let Some(cause) = broken {

@@ -97,7 +97,7 @@ impl Settings {
         let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
         // Before there are mistakes: a newer version can know more settings.
         crate::app::update::hand_over(&Config::glance(self.config.as_deref(), environment.clone(), flags.clone()));
-        Config::load(self.config.as_deref(), environment, flags)
+        Config::load(self.config.as_deref(), environment, flags)?.with_changes()
     }
 
     /// Reads the settings, or tells what is wrong with them.

@@ -39,6 +39,7 @@ pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
+pub mod settings;
 pub mod setup;
 pub mod stats;
 pub mod status;
@@ -99,6 +100,7 @@ pub struct Services {
     setup_code: SetupCode,
     mailer: Option<Mailer>,
     edge: Option<system::Edge>,
+    changeable: Option<settings::Changeable>,
     targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -151,6 +153,7 @@ impl Services {
             setup_code,
             mailer: None,
             edge: None,
+            changeable: None,
             targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
@@ -180,6 +183,11 @@ impl Services {
     /// Behind this edge, whose certificates clients see.
     pub fn behind(self, edge: system::Edge) -> Self {
         Self { edge: Some(edge), ..self }
+    }
+
+    /// With settings that can be changed while it runs.
+    pub fn changing(self, settings: settings::Changeable) -> Self {
+        Self { changeable: Some(settings), ..self }
     }
 
     /// On this network: where webhooks may lead.

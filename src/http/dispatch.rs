@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::extract::{Input, require_type};
 use super::limits::{Limits, Verdict};
 use super::metrics::Requests;
-use super::peer::client_address;
+use super::peer::{UnknownProxy, client_address};
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
@@ -50,7 +50,8 @@ pub struct Dispatch {
     pub requests: Requests,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<Ids>,
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub unknown_proxy: Arc<UnknownProxy>,
     /// Where files that are sent are put until they have been looked at.
     pub uploads: PathBuf,
     /// Whether a `Host` is one of the appliance's names or addresses.
@@ -72,8 +73,14 @@ struct Trail {
 impl Dispatch {
     /// Answers any request: request id, panics caught, errors in their one shape, headers, one log line.
     ///
-    /// `shown`: the certificate of the connection's other end.
-    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr, shown: Option<Presented>) -> Response<Body>
+    /// `entrance`: see [`Op::entrance`]. `shown`: the certificate of the connection's other end.
+    pub async fn answer<B>(
+        &self,
+        request: Request<B>,
+        socket: SocketAddr,
+        entrance: u64,
+        shown: Option<Presented>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -81,11 +88,12 @@ impl Dispatch {
         let started = Instant::now();
         let request_id: RequestId = self.ids.next();
         let now = self.clock.now();
-        let peer = client_address(socket.ip(), request.headers(), &self.trusted_proxies);
+        let peer = client_address(socket.ip(), request.headers(), &self.is_trusted_proxy);
+        self.unknown_proxy.note(socket.ip(), request.headers(), (self.is_trusted_proxy)(socket.ip().to_canonical()));
         let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
-        let op = Op { principal: Principal::Anonymous, request_id, peer, now, idempotency: None };
+        let op = Op { principal: Principal::Anonymous, request_id, peer, entrance, now, idempotency: None };
         let walk = self.walk(&parts, &mut body, op, shown, &mut trail);
         let outcome = match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(outcome) => outcome,
@@ -153,7 +161,7 @@ impl Dispatch {
         if parts.uri.path() == METRICS {
             return self.metrics(parts, &op, trail).await;
         }
-        let Op { request_id, peer, now, .. } = op;
+        let Op { request_id, peer, entrance, now, .. } = op;
         // Find the route: 404, 405. Whoever finds none is counted as elsewhere: a mistyped path of one who is signed in
         // takes nothing from the others at the same address.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
@@ -201,7 +209,7 @@ impl Dispatch {
         };
         let body = if endpoint.reads_body() { read_body(body).await? } else { Bytes::new() };
         let idempotency = self.idempotency(parts, &principal, &body, now)?;
-        let op = Op { principal, request_id, peer, now, idempotency };
+        let op = Op { principal, request_id, peer, entrance, now, idempotency };
         let query = parts.uri.query().unwrap_or("");
         let (path, headers) = (&found.parameters[..], &parts.headers);
         let input = Input { path, query, headers, host: host(parts), body, upload };

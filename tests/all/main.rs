@@ -29,6 +29,8 @@ mod pki;
 mod policies;
 mod preview;
 mod process;
+mod provisional;
+mod proxies;
 mod receiver;
 mod recover;
 mod requests;

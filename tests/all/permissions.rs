@@ -43,6 +43,9 @@ GET    /system/ca.pem                         anyone                  ok   ok   
 GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/doctor                         system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/settings                       system.admin            ok   403  403  403  403  403  403  403  401
+PUT    /system/settings                       system.admin            ok   403  403  403  403  403  403  403  401
+POST   /system/settings/confirm               system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401

@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::clock::Time;
+use crate::net::entrance::Proxies;
 use crate::net::tls::local_ca::LocalCa;
 
 const NOW: Time = Time::from_unix(1_790_000_000);
@@ -130,11 +131,12 @@ impl Running {
             let (ca, service) = (ca.clone(), service.clone());
             async move {
                 let answer = move |request, _| service.clone().answer(request);
+                let entrance = Entrance::new(Proxies::default());
                 let drain = async {
                     _ = drained.await;
                     grace
                 };
-                run(listener, ca.tls(), answer, Arc::new(refuse), limits, drain).await;
+                run(listener, ca.tls(), &entrance, answer, Arc::new(refuse), limits, drain).await;
             }
         });
         Self { address, ca, service, drain: Some(drain), task, _directory: directory }

@@ -368,4 +368,7 @@ export const rules: Record<keyof typeof en, string> = {
   "did.system.recover_admin": "Administration wiederhergestellt",
   "did.system.mail.send": "E-Mail verschickt",
   "did.system.signing_key.rotate": "Signaturschlüssel gewechselt",
+  "did.system.settings.change": "Einstellungen vorläufig geändert",
+  "did.system.settings.confirm": "Geänderte Einstellungen behalten",
+  "did.system.settings.revert": "Geänderte Einstellungen zurückgenommen",
 };

@@ -367,4 +367,7 @@ export const rules = {
   "did.system.recover_admin": "recovered an administrator",
   "did.system.mail.send": "sent mail",
   "did.system.signing_key.rotate": "rotated the signing key",
+  "did.system.settings.change": "changed settings for now",
+  "did.system.settings.confirm": "kept the changed settings",
+  "did.system.settings.revert": "took changed settings back",
 } as const;
