@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pki::Pki;
-use crate::server::{Server, init, zero};
+use crate::server::{Server, zero};
 use crate::update::{Signer, data, left_behind, log, manifest, progress, said, script, update, when_tried};
 
 #[tokio::test]
@@ -282,49 +282,4 @@ async fn a_disk_without_room_for_the_update_refuses_it_and_serves_on() {
     assert!(said(&refused).contains("File too large"), "{}", said(&refused));
     server.enroll(&token, "after").await;
     assert_eq!(progress(&server, &token).await["version"], "0.1.0");
-}
-
-/// A file system of its own for the data, which the script of a new version fills up.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this is not allowed, as in most containers.
-    fn mount(at: &Path) -> Option<Self> {
-        fs::create_dir(at).unwrap();
-        let mount = ["-t", "tmpfs", "-o", "size=100m,mode=700", "tmpfs", at.to_str().unwrap()];
-        let mounted = Command::new("mount").args(mount).output().is_ok_and(|output| output.status.success());
-        mounted.then(|| Self(at.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-#[tokio::test]
-async fn a_disk_that_fills_up_during_the_rehearsal_costs_the_update_and_nothing_else() {
-    let signer = Signer::new();
-    let folder = TempDir::new().unwrap();
-    let Some(disk) = SmallDisk::mount(&folder.path().join("data")) else {
-        return eprintln!("not tested, nothing can be mounted here");
-    };
-    assert!(init(&disk.0).status.success());
-    let mut server = Server::on(folder, signer.settings()).await;
-    let token = server.token().await;
-    let filler = disk.0.join("filler");
-    let fill = format!("/bin/dd if=/dev/zero of={} bs=1M 2>/dev/null", filler.display());
-    let (device, _) = server.enroll(&token, "before").await;
-    // In the rehearsal.
-    let told = update(&server, &signer, signer.bundle("0.2.0", &script("0.2.0", &fill))).await;
-    let now = progress(&server, &token).await;
-    assert!(filler.exists());
-    assert!(said(&told).contains("Version 0.1.0 serves"), "{}", said(&told));
-    assert_eq!((&now["version"], &now["last"]["result"]), (&json!("0.1.0"), &json!("undone")), "{now}");
-    server.get(&format!("/devices/{device}"), &token).await.expect(200);
-    fs::remove_file(&filler).unwrap();
-    server = server.crash_and_restart().await;
-    assert_eq!(progress(&server, &token).await["version"], "0.1.0", "{}", server.log());
-    server.get(&format!("/devices/{device}"), &token).await.expect(200);
 }
