@@ -3,18 +3,20 @@
 use std::fs::File;
 use std::future::Future;
 use std::io::{BufReader, Read, Seek};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::api;
 use crate::clock::{Clock, SystemClock, Time};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Loaded, Secret, ServerConfig};
 use crate::domain::audit::forward::Connect;
 use crate::domain::audit::offline::{self, Kept, Proof};
 use crate::domain::mail::{Letter, SendLetter, Unsent};
 use crate::domain::op::Presented;
 use crate::domain::recovery::Recovered;
+use crate::domain::settings::Changeable;
 use crate::domain::setup::NewAppliance;
 use crate::domain::system::Edge;
 use crate::domain::webhooks::Post;
@@ -24,11 +26,13 @@ use crate::http::dispatch::Dispatch;
 use crate::http::limits::Limits;
 use crate::http::metrics::Requests;
 use crate::http::openapi::document;
+use crate::http::peer::UnknownProxy;
 use crate::http::router::Router;
 use crate::ids::Ids;
 use crate::model::device::Certificate;
 use crate::model::hex::Hex;
 use crate::net::Refused;
+use crate::net::entrance::{Entrance, Proxies};
 use crate::net::listener::Listener;
 use crate::net::outbound::Egress;
 use crate::net::serve::{self, Peer};
@@ -46,8 +50,11 @@ mod certificates;
 mod control;
 mod doctor;
 mod folder;
+mod keys;
 mod restore;
+mod settings;
 mod syslog;
+pub mod update;
 mod webhooks;
 
 pub use backup::{Salvaged, back_up, salvage};
@@ -56,6 +63,10 @@ use certificates::Certificates;
 pub use doctor::examine;
 use folder::{DATA_FILE, lock};
 pub use restore::{Outcome, Wanted, restore};
+use update::{Start, Updater};
+
+/// How long requests under way may take to finish when a new version takes over: others wait meanwhile.
+const SWITCH_GRACE: Duration = Duration::from_secs(1);
 
 /// Why the appliance does not start, or had to stop; says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -68,11 +79,20 @@ fn failed(cause: impl std::fmt::Display) -> StartError {
 
 /// What whoever started the appliance needs to know.
 pub struct Started {
-    /// `https://HOST:PORT`.
+    /// `https://HOST:PORT`, where it listens.
+    pub listens: String,
+    /// Where people reach it.
     pub url: String,
     pub setup_code: Option<String>,
     pub ca_fingerprint: String,
     pub ca_path: PathBuf,
+}
+
+/// Why it serves no more.
+pub enum Ended {
+    Stopped,
+    /// A new version is to take over, with this listening socket.
+    Updating(OwnedFd),
 }
 
 pub struct App {
@@ -80,8 +100,11 @@ pub struct App {
     services: Arc<Services>,
     dispatch: Arc<Dispatch>,
     certificates: Arc<Certificates>,
+    entrance: Arc<Entrance>,
     listener: Listener,
     limits: serve::Limits,
+    drain: Duration,
+    updater: Updater,
     heartbeat_flush: Duration,
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
@@ -91,36 +114,43 @@ pub struct App {
 
 impl App {
     /// Starts on the machine's clock, which never shows a time before the last one the data knows of.
-    pub async fn start(config: Config, clock: Arc<SystemClock>) -> Result<Self, StartError> {
-        let (floor, trusts) = (clock.clone(), config.server.trust_clock);
-        Self::start_with(config, clock, move |time| believe(&floor, time, trusts)).await
+    pub async fn start(settings: Loaded, clock: Arc<SystemClock>, start: &mut Start) -> Result<Self, StartError> {
+        let (floor, trusts) = (clock.clone(), settings.config.server.trust_clock);
+        Self::start_with(settings, clock, start, move |time| believe(&floor, time, trusts)).await
     }
 
     /// Starts on any clock; `raise_floor` is told the latest time that the data knows of.
     pub async fn start_with(
-        config: Config,
+        settings: Loaded,
         clock: Arc<dyn Clock>,
+        start: &mut Start,
         raise_floor: impl FnOnce(Time),
     ) -> Result<Self, StartError> {
+        let config = settings.config.clone();
         let data_dir = config.server.data_dir.clone();
         let lock = lock(&data_dir)?;
         let ids = Arc::new(Ids::new(clock.clone()));
-        let store = Store::open(&data_dir.join(DATA_FILE), &config.store, ids.clone(), clock.now()).map_err(failed)?;
+        let store = Store::open(&start.data_file, &config.store, ids.clone(), clock.now()).map_err(failed)?;
         raise_floor(store.clock_floor().map_err(failed)?);
 
         let egress = Arc::new(Egress::new(config.network.clone()));
         let tls_dir = data_dir.join("tls");
-        let device_ca = DeviceCa::open(&tls_dir, config.devices.token_life, clock.now()).map_err(failed)?;
+        let sealing = keys::sealing(store.reader());
+        let device_ca = DeviceCa::open(&tls_dir, &sealing, config.devices.token_life, clock.now()).map_err(failed)?;
         let memory = store.memory().clone();
         let kept = move || memory.directory().settings().names.clone();
         let certificates =
             Arc::new(Certificates::open(&config, &tls_dir, &device_ca, kept, egress.clone(), clock.clone())?);
         let ca = certificates.ca.clone();
 
-        let listener = Listener::bind(config.server.listen).await.map_err(|error| {
-            failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
-        })?;
+        let listener = match start.listener.take() {
+            Some(socket) => Listener::adopt(socket).map_err(failed)?,
+            None => Listener::bind(config.server.listen).await.map_err(|error| {
+                failed(format_args!("cannot listen on {}: {error}. Is another server there?", config.server.listen))
+            })?,
+        };
         let host = config.server.names.first().map_or_else(|| "localhost".into(), ToString::to_string);
+        let listens = format!("https://{host}:{}", listener.address().port());
 
         let services = Services::new(store, config.clone(), ids.clone(), clock.clone(), issuer(device_ca));
         let targets = webhooks::targets(config.webhooks.clone(), egress.clone(), ca.clone(), listener.address().port());
@@ -130,19 +160,28 @@ impl App {
         let collector = collector.map(syslog::connect);
         let (shown, renewed) = (certificates.clone(), certificates.clone());
         let (asked, looked_at) = (egress.clone(), config.clone());
+        let unknown_proxy = Arc::new(UnknownProxy::default());
+        let noticed = unknown_proxy.clone();
         let edge = Edge {
             trust: certificates.trust(),
             certificate: Box::new(move || shown.state()),
             look: Box::new(move || renewed.look_now()),
             denied: Box::new(move || asked.refused().map(|(purpose, times)| (purpose.as_str().into(), times)).into()),
             diagnose: Arc::new(move |status| doctor::attend(&looked_at, status)),
+            unknown_proxy: Box::new(move || noticed.found()),
         };
+        let updater = start.updater(&config);
+        let ServerConfig { trusted_proxies: trusted, proxy_protocol: header, .. } = config.server.clone();
+        let entrance = Arc::new(Entrance::new(Proxies { trusted, header }));
+        let changeable = Changeable::new(settings, settings::enforcer(certificates.clone(), entrance.clone()));
         let services = services.at(listener.address().port()).within(targets).behind(edge);
+        let services = services.changing(changeable).updating(updater.known());
         let services = Arc::new(match Smtp::new(&config.smtp, egress.clone(), &host).map_err(failed)? {
             Some(smtp) => services.mailing(postman(smtp)),
             None => services,
         });
         services.reconcile_ledger().map_err(failed)?;
+        services.discard_unconfirmed().await.map_err(failed)?;
         let control = match control::listen(&data_dir) {
             Ok(listener) => Some(listener),
             Err(error) => {
@@ -151,7 +190,7 @@ impl App {
             }
         };
         let router = Router::new(api::routes());
-        let (own_names, trusted) = (ca.clone(), ca.clone());
+        let (own_names, trusted, proxies) = (ca.clone(), ca.clone(), entrance.clone());
         let dispatch = Dispatch {
             services: services.clone(),
             requests: Requests::new(router.routes()),
@@ -159,11 +198,14 @@ impl App {
             limits: Limits::new(&config.limits, clock.clone()),
             clock: clock.clone(),
             ids,
-            trusted_proxies: config.server.trusted_proxies.clone(),
+            is_trusted_proxy: Box::new(move |address| proxies.proxies().is_trusted(address)),
+            unknown_proxy,
+            uploads: update::inbox(&data_dir).map_err(failed)?,
             is_own_name: Box::new(move |host| own_names.names().contains(host)),
             is_publicly_trusted: Box::new(move |host| trusted.tls().is_publicly_trusted(host)),
         };
         let started = Started {
+            listens,
             url: services.url(),
             setup_code: services.setup_code().map(Into::into),
             ca_fingerprint: ca.authority().fingerprint(),
@@ -172,24 +214,36 @@ impl App {
         let limits = serve::Limits {
             connections: config.server.connections as usize,
             connections_per_address: config.server.connections_per_address as usize,
-            grace: config.server.drain,
             ..serve::Limits::default()
         };
-        let heartbeat_flush = config.store.heartbeat_flush;
+        let (heartbeat_flush, drain) = (config.store.heartbeat_flush, config.server.drain);
+        start.is_ready(&services).await?;
         let dispatch = Arc::new(dispatch);
         Ok(Self {
             started,
             services,
             dispatch,
             certificates,
+            entrance,
             listener,
             limits,
+            drain,
+            updater,
             heartbeat_flush,
             post,
             collector,
             lock,
             control,
         })
+    }
+
+    /// Ends without having served.
+    pub fn close(self) {
+        let Self { services, dispatch, .. } = self;
+        drop(dispatch);
+        if let Ok(services) = Arc::try_unwrap(services) {
+            services.store.close();
+        }
     }
 
     pub fn started(&self) -> &Started {
@@ -212,33 +266,44 @@ impl App {
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { services, dispatch, certificates, listener, limits, heartbeat_flush, post, collector, lock, .. } =
-            self;
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Ended, StartError> {
+        let Self { services, dispatch, certificates, entrance, listener, limits, .. } = self;
+        let Self { heartbeat_flush, post, collector, lock, .. } = self;
+        let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
         let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
+        tasks.spawn(self.updater.run(services.clone()));
         if let Some(listener) = self.control {
             tasks.spawn(control::serve(listener, dispatch.clone()));
         }
         let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {
-            tokio::select! {
-                () = shutdown => {}
-                _ = disk.wait_for(|failed| *failed) => {}
-                cause = panicked(&mut tasks) => broken = Some(cause),
-            }
+            let socket = spare.take();
+            let grace = tokio::select! {
+                () = shutdown => drain,
+                () = services.updates.switching() => {
+                    ended = socket.map_or(Ended::Stopped, Ended::Updating);
+                    drain.min(SWITCH_GRACE)
+                }
+                _ = disk.wait_for(|failed| *failed) => drain,
+                cause = panicked(&mut tasks) => {
+                    broken = Some(cause);
+                    drain
+                }
+            };
             services.drain();
+            grace
         };
         let answer = dispatch.clone();
         let answer = move |request, peer: Peer| {
             let dispatch = answer.clone();
-            async move { dispatch.answer(request, peer.address, peer.certificate.map(presented)).await }
+            async move { dispatch.answer(request, peer.address, peer.entrance, peer.certificate.map(presented)).await }
         };
         let refuse = dispatch.clone();
         let refuse = move |Refused { status, message, details }, peer: Peer| {
             refuse.refuse(status, message, details, peer.address)
         };
-        serve::run(listener, certificates.ca.tls(), answer, Arc::new(refuse), limits, stop).await;
+        serve::run(listener, certificates.ca.tls(), &entrance, answer, Arc::new(refuse), limits, stop).await;
 
         tasks.shutdown().await;
         if let Some(cause) = broken {
@@ -254,7 +319,7 @@ impl App {
             Err(_) => tracing::debug!("the data file is closed by the end of the process"),
         }
         drop(lock);
-        Ok(())
+        Ok(ended)
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Flags, Loaded};
+use crate::config::{Config, Flags, Loaded, Mistakes};
 
 mod audit;
 mod backup;
@@ -25,6 +25,7 @@ mod recover_admin;
 mod restore;
 mod serve;
 mod support_bundle;
+mod update;
 mod version;
 
 /// Device management in one static binary.
@@ -48,6 +49,7 @@ enum Command {
     Backup(backup::Backup),
     Restore(restore::Restore),
     Export(export::Export),
+    Update(update::Update),
     Doctor(doctor::Doctor),
     SupportBundle(support_bundle::SupportBundle),
     CheckConfig(check_config::CheckConfig),
@@ -67,6 +69,7 @@ pub fn run() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Export(command) => command.run(),
+        Command::Update(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::SupportBundle(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
@@ -89,10 +92,17 @@ struct Settings {
 }
 
 impl Settings {
+    /// Reads the settings. Whoever works on the data is the version that keeps it, so that a newer one goes on here.
+    fn read(&self, flags: Flags) -> Result<Loaded, Mistakes> {
+        let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
+        // Before there are mistakes: a newer version can know more settings.
+        crate::app::update::hand_over(&Config::glance(self.config.as_deref(), environment.clone(), flags.clone()));
+        Config::load(self.config.as_deref(), environment, flags)?.with_changes()
+    }
+
     /// Reads the settings, or tells what is wrong with them.
     fn load(&self, flags: Flags) -> Result<Loaded, ExitCode> {
-        let environment = std::env::vars_os().collect::<Vec<(OsString, OsString)>>();
-        Config::load(self.config.as_deref(), environment, flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
+        self.read(flags).map_err(|mistakes| fail(WRONG_USAGE, &mistakes))
     }
 }
 
@@ -158,6 +168,7 @@ mod tests {
             "zero backup --data-dir D --passphrase-stdin F",
             "zero restore --data-dir D F --force --end-sessions --erasures L --identity K",
             "zero export --salvage --data-dir D OUT",
+            "zero update --data-dir D F",
             "zero doctor --data-dir D --json",
             "zero support-bundle --data-dir D F",
             "zero check-config --config F",
@@ -179,6 +190,7 @@ mod tests {
             "zero backup",
             "zero backup F --recipient R --passphrase-stdin",
             "zero export OUT",
+            "zero update",
             "zero serve --port 1",
             "zero init --organization A --email a@example.com",
         ] {

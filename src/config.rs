@@ -1,5 +1,5 @@
-//! Settings. A flag wins over the environment (`ZERO_<SECTION>_<KEY>`), the environment over the file, the file over
-//! the default.
+//! Settings. A flag wins over the environment (`ZERO_<SECTION>_<KEY>`), the environment over what was changed while the
+//! appliance ran ([`changed`]), that over the file, the file over the default.
 //!
 //! A setting is declared once, in [`Config::visit`], with its key, its bounds and its place in [`Config`]. Reading,
 //! printing and the names of the environment's variables all follow from that line. Reading goes on after a mistake,
@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 use tracing::level_filters::LevelFilter;
+use url::Url;
 
 mod backup;
+pub mod changed;
 mod host;
 mod kind;
 mod layers;
@@ -28,8 +30,10 @@ mod syslog;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod update;
 
 pub use backup::{BackupConfig, Recipient};
+pub use changed::Change;
 pub use host::Host;
 pub use layers::Flags;
 pub use mistake::{Mistake, Mistakes, Source};
@@ -39,7 +43,9 @@ pub use secret::Secret;
 pub use smtp::{SmtpConfig, SmtpTls};
 pub use syslog::{HostPort, SyslogConfig};
 pub use tls::{AcmeChallenge, TlsConfig, TlsMode};
+pub use update::{PublicKey, UpdateConfig};
 
+use kind::text::optional;
 use kind::{Kind, choice, count, days, hours, list, mebibytes, per_minute, seconds, switch, text};
 
 /// Every setting, checked and typed. `config/zero.toml` explains each with its default.
@@ -55,6 +61,7 @@ pub struct Config {
     pub syslog: SyslogConfig,
     pub store: StoreConfig,
     pub backup: BackupConfig,
+    pub update: UpdateConfig,
     pub smtp: SmtpConfig,
     pub webhooks: WebhooksConfig,
     pub log: LogConfig,
@@ -69,8 +76,14 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// The machine's clock is believed however far ahead it is.
     pub trust_clock: bool,
+    /// `https://HOST[:PORT]`, where people reach it some other way than by the first name and the port of `listen`.
+    pub public_url: Option<Url>,
     /// Peers whose `X-Forwarded-For` counts. At most 64.
     pub trusted_proxies: Vec<IpNet>,
+    /// The connections of trusted proxies begin with a header of the PROXY protocol, version 2.
+    pub proxy_protocol: bool,
+    /// How long settings that were changed while it runs wait to be confirmed, 1 s to 10 minutes.
+    pub confirm: Duration,
     /// How long requests under way may take to finish once the server has been told to stop. At most 300 s.
     pub drain: Duration,
     /// Connections open at a time, 16 to 100,000.
@@ -183,7 +196,10 @@ impl Default for ServerConfig {
             names: Vec::new(),
             data_dir: "./data".into(),
             trust_clock: false,
+            public_url: None,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
+            confirm: Duration::from_secs(60),
             drain: Duration::from_secs(20),
             connections: 4096,
             connections_per_address: 2048,
@@ -271,16 +287,43 @@ impl Config {
         read::load(file, environment, flags)
     }
 
+    /// The same without its mistakes, each of which leaves a default: for what is needed before they may count, since a
+    /// newer version can know more settings.
+    pub fn glance(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: Flags,
+    ) -> Self {
+        read::read(file, environment, flags).0.config
+    }
+
     fn visit(&mut self, visitor: &mut impl Visitor) {
-        let Self { server, tls, network, limits, auth, devices, audit, syslog, store, backup, smtp, webhooks, log } =
-            self;
+        let Self {
+            server,
+            tls,
+            network,
+            limits,
+            auth,
+            devices,
+            audit,
+            syslog,
+            store,
+            backup,
+            update,
+            smtp,
+            webhooks,
+            log,
+        } = self;
 
         visitor.section("server");
         visitor.setting("listen", text::address(), &mut server.listen);
         visitor.setting("names", list(text::host(), 64), &mut server.names);
         visitor.setting("data_dir", text::path(), &mut server.data_dir);
         visitor.setting("trust_clock", switch(), &mut server.trust_clock);
+        visitor.setting("public_url", optional(text::origin()), &mut server.public_url);
         visitor.setting("trusted_proxies", list(text::network(), 64), &mut server.trusted_proxies);
+        visitor.setting("proxy_protocol", switch(), &mut server.proxy_protocol);
+        visitor.setting("confirm_seconds", seconds(1..=600), &mut server.confirm);
         visitor.setting("drain_seconds", seconds(0..=300), &mut server.drain);
         visitor.setting("connections", count(16..=100_000), &mut server.connections);
         visitor.setting("connections_per_address", count(1..=100_000), &mut server.connections_per_address);
@@ -323,6 +366,7 @@ impl Config {
         visitor.setting("min_free_mib", mebibytes(0..=1_048_576), &mut store.min_free);
 
         backup.visit(visitor);
+        update.visit(visitor);
         smtp.visit(visitor);
 
         visitor.section("webhooks");
@@ -347,3 +391,29 @@ const LEVELS: &[(&str, LevelFilter)] = &[
 
 const FORMATS: &[(&str, LogFormat)] =
     &[("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+
+impl ServerConfig {
+    /// What is wrong with these settings together: the keys, and a sentence.
+    fn contradiction(&self) -> Option<(&'static [&'static str], String)> {
+        let host = self.public_url.as_ref().and_then(|url| Host::parse(url.host_str()?));
+        if let Some(host) = host.filter(|host| !self.names.contains(host)) {
+            let why = format!("server.public_url leads to {host}, which server.names must have as well");
+            return Some((&["server.public_url", "server.names"], why));
+        }
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let why = "server.proxy_protocol needs server.trusted_proxies: only their headers are read";
+            return Some((&["server.proxy_protocol", "server.trusted_proxies"], why.into()));
+        }
+        None
+    }
+
+    /// Where people reach the appliance, which listens on `port` and may have a name that is not in the settings: an origin,
+    /// without a slash at its end.
+    pub fn url(&self, other: Option<String>, port: u16) -> String {
+        if let Some(url) = &self.public_url {
+            return url.origin().ascii_serialization();
+        }
+        let host = self.names.first().map(ToString::to_string).or(other).unwrap_or_else(|| "localhost".into());
+        format!("https://{host}:{port}")
+    }
+}

@@ -5,6 +5,7 @@
 
 mod activity;
 mod admission;
+pub mod entrance;
 pub mod listener;
 pub mod outbound;
 mod plain;

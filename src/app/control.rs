@@ -6,7 +6,7 @@
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,9 +16,12 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use super::update;
 use crate::domain::Services;
 use crate::domain::status::Status;
+use crate::domain::updates::{LARGEST, Progress, UnderWay};
 use crate::http::dispatch::Dispatch;
+use crate::ids::fill_random;
 use crate::model::backup::{Contents, ProvenBackup};
 use crate::store::backup::{self, BackupError, Guard, Watch};
 use crate::store::write::Stamp;
@@ -41,6 +44,17 @@ enum Ask {
     Backup,
     Status,
     Metrics,
+    /// A bundle follows, in chunks that end with an empty one; answered with a line, [`Begun`].
+    Update,
+    /// Answered with a line, [`Progress`].
+    Progress,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Begun {
+    UnderWay(UnderWay),
+    Refused(String),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,6 +118,8 @@ fn answer(stream: UnixStream, dispatch: &Dispatch, runtime: &Handle) -> io::Resu
     match line(&mut lines)? {
         Ask::Backup => give_backup(stream, lines, services, runtime),
         Ask::Status => say(&stream, &services.status().map_err(io::Error::other)?),
+        Ask::Update => take_update(&stream, lines, services, runtime),
+        Ask::Progress => say(&stream, &services.updates.progress()),
         Ask::Metrics => say(&stream, &dispatch.requests.text(&services.status().map_err(io::Error::other)?)),
     }
 }
@@ -145,6 +161,66 @@ fn give_backup(
     match noted {
         Ok(()) => (&stream).write_all(&0_u32.to_le_bytes()),
         Err(error) => fail(&stream, &error.to_string()),
+    }
+}
+
+fn take_update(
+    stream: &UnixStream,
+    mut lines: BufReader<UnixStream>,
+    services: &Services,
+    runtime: &Handle,
+) -> io::Result<()> {
+    let received = update::inbox(services.data_dir()).and_then(|folder| tempfile(&folder)).and_then(|mut bundle| {
+        receive_chunks(&mut lines, &mut bundle.file, LARGEST)?;
+        Ok(bundle)
+    });
+    let begun = match received {
+        Ok(bundle) => {
+            let asked = services.ask_for_update(Stamp::system(services.now()), bundle.path.clone());
+            runtime.block_on(asked).map_or_else(|error| Begun::Refused(error.to_string()), Begun::UnderWay)
+        }
+        Err(error) => {
+            Begun::Refused(format!("the update cannot be kept in {}: {error}", services.data_dir().display()))
+        }
+    };
+    say(stream, &begun)
+}
+
+/// A file that is removed in the end.
+struct Temporary {
+    path: std::path::PathBuf,
+    file: std::fs::File,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Whoever took it has removed it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn tempfile(folder: &Path) -> io::Result<Temporary> {
+    let mut random = [0; 8];
+    fill_random(&mut random);
+    let path = folder.join(format!("{:016x}.upload", u64::from_be_bytes(random)));
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    Ok(Temporary { path, file })
+}
+
+/// Copies chunks up to the empty one.
+fn receive_chunks(from: &mut impl Read, to: &mut impl Write, most: u64) -> io::Result<()> {
+    let (mut chunk, mut total) = (vec![0; CHUNK], 0);
+    loop {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let length = u32::from_le_bytes(length);
+        if length == 0 {
+            return Ok(());
+        }
+        total += u64::from(length);
+        let part = chunk.get_mut(..length as usize).filter(|_| total <= most).ok_or(io::ErrorKind::FileTooLarge)?;
+        from.read_exact(part)?;
+        to.write_all(part)?;
     }
 }
 
@@ -198,6 +274,28 @@ impl Client {
 
     pub fn status(&mut self) -> io::Result<Status> {
         say(&self.stream, &Ask::Status)?;
+        line(&mut self.lines)
+    }
+
+    /// Has the server update to this bundle.
+    pub fn update(&mut self, bundle: &mut impl Read) -> io::Result<Result<UnderWay, String>> {
+        say(&self.stream, &Ask::Update)?;
+        let mut chunks = BufWriter::with_capacity(CHUNK, Chunks(&self.stream));
+        let sent = io::copy(bundle, &mut chunks).and_then(|_| chunks.flush());
+        drop(chunks);
+        // A server that takes no more says why.
+        if sent.is_ok() {
+            (&self.stream).write_all(&0_u32.to_le_bytes())?;
+        }
+        match line(&mut self.lines) {
+            Ok(Begun::UnderWay(begun)) => Ok(Ok(begun)),
+            Ok(Begun::Refused(why)) => Ok(Err(why)),
+            Err(error) => Err(sent.err().unwrap_or(error)),
+        }
+    }
+
+    pub fn progress(&mut self) -> io::Result<Progress> {
+        say(&self.stream, &Ask::Progress)?;
         line(&mut self.lines)
     }
 

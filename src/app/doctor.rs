@@ -200,6 +200,9 @@ fn alive(findings: &mut Findings, status: &Status) {
         let message = format!("{waiting} {what} wait");
         findings.add("queues", Severity::Warning, message, "Look at the log: the other side may be unreachable.");
     }
+    for finding in &status.findings {
+        findings.add("proxy", Severity::Warning, finding.message.clone(), &finding.remedy);
+    }
     if status.webhooks.failing > 0 {
         let message = format!("every attempt fails for {} webhooks", status.webhooks.failing);
         findings.add("queues", Severity::Warning, message, "Look at their deliveries in the dashboard.");

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::folder::{DATA_FILE, LOCK_FILE, RESTORING, take};
-use super::{StartError, failed};
+use super::{StartError, failed, update};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::Config;
+use crate::config::changed::{CHANGED_FILE, UNCONFIRMED_FILE};
 use crate::domain::restore::{self, Aftermath};
 use crate::ids::Ids;
 use crate::store::backup::{self, BackupError, Guard, Keys, Restored, TLS_FOLDER};
@@ -22,7 +23,8 @@ const STAGE: &str = ".restore-";
 /// Beginning of the name of the folder that what was there before is kept in.
 const REPLACED: &str = "replaced-";
 /// What may lie in a folder that counts as empty: none of it is data of an appliance.
-const HARMLESS: &[&str] = &[LOCK_FILE, "control.sock", "lost+found", "backups", ledger::FILE];
+const HARMLESS: &[&str] =
+    &[LOCK_FILE, "control.sock", "lost+found", "backups", update::FOLDER, ledger::FILE, CHANGED_FILE, UNCONFIRMED_FILE];
 
 pub struct Wanted {
     pub file: PathBuf,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{DataDir, Settings, print};
 use crate::app;
-use crate::config::{Config, Flags};
+use crate::config::Flags;
 use crate::domain::diagnosis::{Finding, Severity, worst};
 
 /// Look at everything that goes wrong over the years
@@ -58,7 +58,7 @@ impl Doctor {
 
 /// What is found with these settings; mistakes in them are findings too, and end it.
 pub(super) fn findings(settings: &Settings, flags: Flags) -> Vec<Finding> {
-    match Config::load(settings.config.as_deref(), std::env::vars_os().collect::<Vec<_>>(), flags) {
+    match settings.read(flags) {
         Ok(loaded) => app::examine(&loaded.config),
         Err(mistakes) => vec![Finding {
             check: "config",

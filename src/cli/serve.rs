@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -14,9 +15,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::supervisor::Supervisor;
 use super::{DataDir, FAILED, Settings, fail, process};
-use crate::app::{App, StartError, Started};
+use crate::app::update::{self, Start};
+use crate::app::{App, Ended, StartError, Started};
 use crate::clock::SystemClock;
-use crate::config::{Config, Flags};
+use crate::config::{Flags, Loaded, Source};
 use crate::logging::{self, Guard};
 
 mod signals;
@@ -62,15 +64,16 @@ impl Serve {
     pub fn run(self) -> ExitCode {
         process::return_memory();
         let flags = Flags { data_dir: self.data_dir.data_dir, listen: self.listen };
-        let config = match self.settings.load(flags) {
-            Ok(loaded) => loaded.config,
+        let settings = match self.settings.load(flags) {
+            Ok(loaded) => loaded,
             Err(code) => return code,
         };
-        let log = match logging::init(&config.log) {
+        let config_file = self.settings.config;
+        let log = match logging::init(&settings.config.log) {
             Ok(guard) => Arc::new(guard),
             Err(error) => return fail(FAILED, &format_args!("cannot start the log: {error}")),
         };
-        let code = match run_logged(config, &log) {
+        let code = match run_logged(settings, config_file, &log) {
             Ok(()) => ExitCode::SUCCESS,
             Err((what, why)) => {
                 log.fatal(what, &why);
@@ -85,16 +88,27 @@ impl Serve {
 /// What failed, and why.
 type Failure = (&'static str, String);
 
-fn run_logged(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
+fn run_logged(settings: Loaded, config_file: Option<PathBuf>, log: &Arc<Guard>) -> Result<(), Failure> {
+    let config = &settings.config;
     process::make_data_dir(&config.server.data_dir).map_err(|error| ("cannot start", error))?;
     process::raise_open_files(config.server.connections);
+    let failed = |error: StartError| ("cannot start", error.to_string());
+    let mut start = update::begin(config, config_file).map_err(failed)?;
     let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
-    let ended = runtime.block_on(serve(config, log));
+    let ready_within = config.update.ready_within;
+    let ended = runtime.block_on(serve(settings, &mut start, log));
     runtime.shutdown_timeout(LAST_WORK);
-    if ended.is_ok() {
-        tracing::info!("stopped");
+    match ended? {
+        Ended::Stopped => tracing::info!("stopped"),
+        Ended::Updating(socket) => {
+            supervisor::wait_for(ready_within + LAST_WORK);
+            tracing::info!("closed, for an update");
+            log.flush();
+            let error = start.again(&socket);
+            return Err(("cannot update", format!("{error}. Start again: the update then goes on")));
+        }
     }
-    ended
+    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -108,29 +122,55 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(config: Config, log: &Arc<Guard>) -> Result<(), Failure> {
+async fn serve(settings: Loaded, start: &mut Start, log: &Arc<Guard>) -> Result<Ended, Failure> {
     // Before anything else, so that a signal during a long start counts too.
     let stop = signals::listen(log.clone())
         .map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
     let failed = |what| move |error: StartError| (what, error.to_string());
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.server.data_dir.display(), "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %settings.config.server.data_dir.display(), "starting");
+
+    for (setting, source) in settings.origins.iter().filter(|(_, source)| matches!(source, Source::Changed { .. })) {
+        tracing::info!(setting, file = %source, "was changed while the appliance ran, and wins over the file of settings");
+    }
 
     let app = tokio::select! {
-        app = App::start(config, Arc::new(SystemClock::new())) => app.map_err(failed("cannot start"))?,
-        () = stop.clone().asked() => return Ok(()),
+        app = App::start(settings, Arc::new(SystemClock::new()), start) => app,
+        () = stop.clone().asked() => return Ok(Ended::Stopped),
     };
+    let app = match app {
+        Ok(app) => app,
+        Err(error) => {
+            if let Some(tried) = &start.tried {
+                log.flush();
+                tried.give_up(&format!("it does not start: {error}"));
+            }
+            return Err(failed("cannot start")(error));
+        }
+    };
+    if start.is_rehearsal() {
+        // It has shown that it would serve.
+        app.close();
+        return Ok(Ended::Stopped);
+    }
     announce(app.started(), log);
 
     let supervisor = Supervisor::new(app.health());
     supervisor.ready();
+    if start.took_over() {
+        supervisor.watch_again();
+    }
     let look = app.look_at_certificates();
-    let hangups = stop.clone();
+    let (hangups, told) = (stop.clone(), stop.clone());
     let stopping = async {
         stop.asked().await;
         supervisor.stopping();
     };
     tokio::select! {
-        ended = app.run_until(stopping) => ended.map_err(failed("stopped after a failure")),
+        ended = app.run_until(stopping) => match ended.map_err(failed("stopped after a failure"))? {
+            // Whoever wants it to stop does not want another version of it either.
+            Ended::Updating(_) if told.is_asked() => Ok(Ended::Stopped),
+            ended => Ok(ended),
+        },
         never = supervisor.watch(log) => match never {},
         never = trim_memory() => match never {},
         never = async {
@@ -158,7 +198,7 @@ fn announce(started: &Started, log: &Guard) {
         ca_sha256 = started.ca_fingerprint,
         "ready"
     );
-    let told = writeln!(io::stdout(), "ready {}", started.url).and_then(|()| io::stdout().flush());
+    let told = writeln!(io::stdout(), "ready {}", started.listens).and_then(|()| io::stdout().flush());
     if let Err(error) = told {
         tracing::warn!(%error, "cannot write the ready line to standard output");
     }
@@ -202,6 +242,7 @@ mod tests {
     #[test]
     fn the_first_start_tells_all_that_setting_up_takes_and_later_ones_nothing() {
         let mut started = Started {
+            listens: "https://localhost:8443".into(),
             url: "https://localhost:8443".into(),
             setup_code: Some("ABCD-EFGH".into()),
             ca_fingerprint: "AB:CD".into(),

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{DataDir, FAILED, Settings, doctor, fail, print};
 use crate::app;
-use crate::config::{Config, Flags};
+use crate::config::Flags;
 
 /// Write down what somebody who helps needs to know
 ///
@@ -37,8 +37,7 @@ impl SupportBundle {
     pub fn run(self) -> ExitCode {
         let flags = || Flags { data_dir: self.data_dir.data_dir.clone(), ..Flags::default() };
         let findings = doctor::findings(&self.settings, flags());
-        let environment = std::env::vars_os().collect::<Vec<_>>();
-        let loaded = Config::load(self.settings.config.as_deref(), environment, flags()).ok();
+        let loaded = self.settings.read(flags()).ok();
         let bundle = app::bundle(loaded.as_ref(), &findings);
         let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file);
         let written = written.and_then(|mut file| file.write_all(format!("{bundle:#}\n").as_bytes()));

@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::{Mistake, Source};
 
 /// A value without a meaning yet.
+#[derive(Clone)]
 pub(super) enum Given {
     /// From the environment or a flag, which know text only.
     Variable(String),
@@ -33,6 +34,20 @@ impl Given {
         match self {
             Self::Variable(text) | Self::Text(text) => Some(text),
             _ => None,
+        }
+    }
+}
+
+impl From<&toml::Value> for Given {
+    fn from(value: &toml::Value) -> Self {
+        match value {
+            toml::Value::String(text) => Self::Text(text.clone()),
+            toml::Value::Integer(number) => {
+                Self::Integer { written: number.to_string(), value: u64::try_from(*number).ok() }
+            }
+            toml::Value::Boolean(value) => Self::Boolean(*value),
+            toml::Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
+            other => Self::Other(other.type_str()),
         }
     }
 }
@@ -78,19 +93,29 @@ pub struct Flags {
 }
 
 /// Everything given. Keys are `section.key`, except in the environment, where they are the variables' names.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Layers {
     pub file_sections: BTreeMap<String, Source>,
     pub file: BTreeMap<String, (Source, Given)>,
+    /// What was changed while the appliance ran.
+    pub changes: BTreeMap<String, (Source, Given)>,
     pub environment: BTreeMap<String, (Source, Given)>,
     pub flags: BTreeMap<&'static str, (Source, Given)>,
+}
+
+/// Without what was given, which may be a secret.
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Layers")
+    }
 }
 
 /// Bounds the memory that a wrong path (a device, a disk image) can take.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Variables that are no settings: the file's path, which the command line reads, and what the build reads.
-const NOT_SETTINGS: [&str; 3] = ["ZERO_CONFIG", "ZERO_WEB", "ZERO_COMMIT"];
+/// Variables that are no settings: the file's path, which the command line reads, what the build reads, and what one
+/// version tells the next when it hands over to it.
+const NOT_SETTINGS: [&str; 5] = ["ZERO_CONFIG", "ZERO_WEB", "ZERO_COMMIT", "ZERO_RELEASE_KEY", "ZERO_HANDOVER"];
 
 /// The short name of `ZERO_SERVER_DATA_DIR`, like the flag `--data-dir`.
 const DATA_DIR: &str = "ZERO_DATA_DIR";
@@ -135,37 +160,54 @@ impl Layers {
 
     pub fn add_file(&mut self, path: &Path, mistakes: &mut Vec<Mistake>) {
         let at = |line| Source::File { path: path.to_owned(), line };
-        let text = match read_file(path) {
-            Ok(text) => text,
-            Err(message) => return mistakes.push(Mistake { source: at(None), message }),
-        };
-        let line_of =
-            |span: Range<usize>| Some(1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
-        let (table, errors) = DeTable::parse_recoverable(&text);
-        let broken: Vec<_> = errors.iter().map(|error| error.span().and_then(line_of)).collect();
-        for (error, line) in errors.iter().zip(&broken) {
-            mistakes.push(Mistake { source: at(*line), message: error.message().to_owned() });
+        (self.file_sections, self.file) = understand(path, at, mistakes);
+    }
+
+    pub fn add_changes(&mut self, path: &Path, mistakes: &mut Vec<Mistake>) {
+        let at = |line| Source::Changed { path: path.to_owned(), line };
+        self.changes = understand(path, at, mistakes).1;
+    }
+}
+
+type Sections = BTreeMap<String, Source>;
+type Settings = BTreeMap<String, (Source, Given)>;
+
+/// The sections and the settings of a file.
+fn understand(path: &Path, at: impl Fn(Option<usize>) -> Source, mistakes: &mut Vec<Mistake>) -> (Sections, Settings) {
+    let (mut sections, mut found) = (Sections::new(), Settings::new());
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(message) => {
+            mistakes.push(Mistake { source: at(None), message });
+            return (sections, found);
         }
-        for (section, content) in table.get_ref() {
-            let line = line_of(section.span());
-            let section = section.get_ref();
-            let DeValue::Table(settings) = content.get_ref() else {
-                if !broken.contains(&line) {
-                    let message = format!("{section} stands outside of every section, such as [server]");
-                    mistakes.push(Mistake { source: at(line), message });
-                }
-                continue;
-            };
-            self.file_sections.insert(section.to_string(), at(line));
-            for (key, value) in settings {
-                // What the parser made of a line that it could not read would only be reported twice.
-                let line = line_of(key.span());
-                if !broken.contains(&line) {
-                    self.file.insert(format!("{section}.{}", key.get_ref()), (at(line), value.get_ref().into()));
-                }
+    };
+    let line_of = |span: Range<usize>| Some(1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count());
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let broken: Vec<_> = errors.iter().map(|error| error.span().and_then(line_of)).collect();
+    for (error, line) in errors.iter().zip(&broken) {
+        mistakes.push(Mistake { source: at(*line), message: error.message().to_owned() });
+    }
+    for (section, content) in table.get_ref() {
+        let line = line_of(section.span());
+        let section = section.get_ref();
+        let DeValue::Table(settings) = content.get_ref() else {
+            if !broken.contains(&line) {
+                let message = format!("{section} stands outside of every section, such as [server]");
+                mistakes.push(Mistake { source: at(line), message });
+            }
+            continue;
+        };
+        sections.insert(section.to_string(), at(line));
+        for (key, value) in settings {
+            // What the parser made of a line that it could not read would only be reported twice.
+            let line = line_of(key.span());
+            if !broken.contains(&line) {
+                found.insert(format!("{section}.{}", key.get_ref()), (at(line), value.get_ref().into()));
             }
         }
     }
+    (sections, found)
 }
 
 fn read_file(path: &Path) -> Result<String, String> {

@@ -11,6 +11,11 @@ pub enum Source {
         /// From 1; none when the mistake is not in one line.
         line: Option<usize>,
     },
+    /// Changed while the appliance ran.
+    Changed {
+        path: PathBuf,
+        line: Option<usize>,
+    },
     Environment {
         name: String,
     },
@@ -22,8 +27,10 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
-            Self::File { path, line: None } => write!(f, "{}", path.display()),
+            Self::File { path, line: Some(line) } | Self::Changed { path, line: Some(line) } => {
+                write!(f, "{}:{line}", path.display())
+            }
+            Self::File { path, line: None } | Self::Changed { path, line: None } => write!(f, "{}", path.display()),
             Self::Environment { name } => f.write_str(name),
             Self::Flag { name } => f.write_str(name),
         }

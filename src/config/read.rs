@@ -15,6 +15,7 @@ pub struct Loaded {
     pub config: Config,
     /// By `section.key`; what is missing has its default.
     pub origins: BTreeMap<String, Source>,
+    pub(super) layers: Layers,
 }
 
 pub(super) fn load(
@@ -22,13 +23,37 @@ pub(super) fn load(
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     flags: Flags,
 ) -> Result<Loaded, Mistakes> {
-    let mut reader = Reader::default();
-    if let Some(path) = file {
-        reader.layers.add_file(path, &mut reader.mistakes);
-    }
-    reader.layers.add_environment(environment, &mut reader.mistakes);
-    reader.layers.add_flags(flags);
+    let (loaded, mistakes) = read(file, environment, flags);
+    finish(loaded, mistakes)
+}
 
+fn finish(loaded: Loaded, mistakes: Vec<Mistake>) -> Result<Loaded, Mistakes> {
+    if mistakes.is_empty() { Ok(loaded) } else { Err(Mistakes(mistakes)) }
+}
+
+/// What can be read of it, and what is wrong with the rest.
+pub(super) fn read(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (OsString, OsString)>,
+    flags: Flags,
+) -> (Loaded, Vec<Mistake>) {
+    let (mut layers, mut mistakes) = (Layers::default(), Vec::new());
+    if let Some(path) = file {
+        layers.add_file(path, &mut mistakes);
+    }
+    layers.add_environment(environment, &mut mistakes);
+    layers.add_flags(flags);
+    make(layers, mistakes)
+}
+
+/// Of layers that were read without a mistake.
+pub(super) fn understand(layers: Layers) -> Result<Loaded, Mistakes> {
+    let (loaded, mistakes) = make(layers, Vec::new());
+    finish(loaded, mistakes)
+}
+
+fn make(layers: Layers, mistakes: Vec<Mistake>) -> (Loaded, Vec<Mistake>) {
+    let mut reader = Reader { layers: layers.clone(), mistakes, ..Reader::default() };
     let mut config = Config::default();
     config.visit(&mut reader);
     reader.refuse_unknown();
@@ -36,7 +61,7 @@ pub(super) fn load(
 
     let Reader { origins, mut mistakes, .. } = reader;
     mistakes.sort_by(|a, b| a.source.cmp(&b.source));
-    if mistakes.is_empty() { Ok(Loaded { config, origins }) } else { Err(Mistakes(mistakes)) }
+    (Loaded { config, origins, layers }, mistakes)
 }
 
 /// Takes from the layers what it is shown a place for; what is left belongs to no setting.
@@ -51,6 +76,11 @@ struct Reader {
     mistakes: Vec<Mistake>,
 }
 
+/// The variable of the environment that sets `section.key`.
+pub(super) fn variable(path: &str) -> String {
+    format!("ZERO_{}", path.replace('.', "_")).to_ascii_uppercase()
+}
+
 impl Visitor for Reader {
     fn section(&mut self, name: &'static str) {
         self.section = name;
@@ -59,9 +89,10 @@ impl Visitor for Reader {
 
     fn setting<K: Kind>(&mut self, key: &'static str, kind: K, value: &mut K::Value) {
         let path = format!("{}.{key}", self.section);
-        let variable = format!("ZERO_{}_{key}", self.section).to_ascii_uppercase();
+        let variable = variable(&path);
         let given = [
             self.layers.file.remove(&path),
+            self.layers.changes.remove(&path),
             self.layers.environment.remove(&variable),
             self.layers.flags.remove(path.as_str()),
         ];
@@ -101,7 +132,7 @@ impl Reader {
     /// What can only be said of two settings together, when each of them holds.
     fn compare(&mut self, config: &Config) {
         let tls = config.tls.contradiction(&config.server.names);
-        for (keys, message) in [config.smtp.contradiction(), tls].into_iter().flatten() {
+        for (keys, message) in [config.smtp.contradiction(), tls, config.server.contradiction()].into_iter().flatten() {
             self.refuse_together(keys, message);
         }
         let (longer, shorter) = ("devices.offline_after_seconds", "devices.checkin_seconds");

@@ -48,7 +48,8 @@ fn every_setting_can_be_given_in_the_environment() {
         // What cannot stand alone.
         let with: &[(&str, &str)] = match path.as_str() {
             "smtp.host" => &[("ZERO_SMTP_FROM", "zero@example.com")],
-            "tls.mode" => &[("ZERO_SERVER_NAMES", "zero.example.com")],
+            "tls.mode" | "server.public_url" => &[("ZERO_SERVER_NAMES", "zero.example.com")],
+            "server.proxy_protocol" => &[("ZERO_SERVER_TRUSTED_PROXIES", "10.0.0.1")],
             _ => &[],
         };
         let candidates = match &tables[section][key] {
@@ -65,8 +66,10 @@ fn every_setting_can_be_given_in_the_environment() {
                 "deny",
                 "acme",
                 "https://ca.example/dir",
+                "https://zero.example.com",
                 "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
                 "a@b.example",
+                "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
                 "age1t7rxyev2z3rw82stdlrrepyc39nvn86l5078zqkf5uasdy86jp6svpy7pa",
             ]
             .map(String::from)

@@ -178,6 +178,7 @@ mod tests {
             principal: principal.clone(),
             request_id: ids.next(),
             peer: Ipv4Addr::LOCALHOST.into(),
+            entrance: 0,
             now: clock.now(),
             idempotency,
         };

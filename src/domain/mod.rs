@@ -39,12 +39,14 @@ pub mod restore;
 pub mod roles;
 mod secrets;
 pub mod sessions;
+pub mod settings;
 pub mod setup;
 pub mod stats;
 pub mod status;
 pub mod system;
 mod timekeeping;
 mod tokens;
+pub mod updates;
 pub mod users;
 pub mod webhooks;
 
@@ -69,6 +71,7 @@ use mail::Mailer;
 use passwords::Passwords;
 use setup::SetupCode;
 use tokens::Verifier;
+use updates::Updates;
 use webhooks::target::{Nowhere, Surroundings, Targets};
 
 /// A device certificate for the key in a signing request.
@@ -97,6 +100,7 @@ pub struct Services {
     setup_code: SetupCode,
     mailer: Option<Mailer>,
     edge: Option<system::Edge>,
+    changeable: Option<settings::Changeable>,
     targets: Arc<Targets>,
     draining: watch::Sender<bool>,
     stuck: AtomicBool,
@@ -109,6 +113,7 @@ pub struct Services {
     audit_turns: audit::proof::Turns,
     streams: events::Streams,
     backups: Backups,
+    pub updates: Updates,
     timekeeper: timekeeping::Timekeeper,
     ledger: Ledger,
     collector: Mutex<Option<Result<(), String>>>,
@@ -148,6 +153,7 @@ impl Services {
             setup_code,
             mailer: None,
             edge: None,
+            changeable: None,
             targets,
             draining: watch::Sender::new(false),
             stuck: AtomicBool::new(false),
@@ -157,6 +163,7 @@ impl Services {
             audit_turns: audit::proof::Turns::default(),
             streams: events::Streams::default(),
             backups: Backups::default(),
+            updates: Updates::new(env!("CARGO_PKG_VERSION").into(), false, None),
             timekeeper: timekeeping::Timekeeper::default(),
             ledger,
             collector: Mutex::default(),
@@ -178,9 +185,19 @@ impl Services {
         Self { edge: Some(edge), ..self }
     }
 
+    /// With settings that can be changed while it runs.
+    pub fn changing(self, settings: settings::Changeable) -> Self {
+        Self { changeable: Some(settings), ..self }
+    }
+
     /// On this network: where webhooks may lead.
     pub fn within(self, targets: Arc<Targets>) -> Self {
         Self { targets, ..self }
+    }
+
+    /// Known to be of this version, with this past of updates.
+    pub fn updating(self, updates: Updates) -> Self {
+        Self { updates, ..self }
     }
 
     pub fn is_set_up(&self) -> bool {
@@ -202,6 +219,10 @@ impl Services {
     /// The code that the first start prints; `None` once the appliance is set up.
     pub fn setup_code(&self) -> Option<&str> {
         (!self.is_set_up()).then(|| self.setup_code.text())
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
     }
 
     /// From now on nobody waits for news: what is held open answers.

@@ -18,6 +18,8 @@ pub struct Op {
     pub principal: Principal,
     pub request_id: RequestId,
     pub peer: IpAddr,
+    /// Which entrance the connection came in through: settings that were changed since count one more.
+    pub entrance: u64,
     pub now: Time,
     pub idempotency: Option<Idempotency>,
 }

@@ -214,7 +214,7 @@ mod tests {
         let root = setup::initialise(&services.store, new, clock.now()).await.unwrap().user;
         let op = |principal| {
             let (request_id, peer, now) = (ids.next(), Ipv4Addr::LOCALHOST.into(), clock.now());
-            Op { principal, request_id, peer, now, idempotency: None }
+            Op { principal, request_id, peer, entrance: 0, now, idempotency: None }
         };
         let sign_in = async |email: &str| match services
             .log_in(&op(Principal::Anonymous), email, PASSWORD, None)

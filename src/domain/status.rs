@@ -1,5 +1,7 @@
 //! How the appliance is: for `/metrics`, `GET /system`, `zero doctor` and the support bundle.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Services;
@@ -48,6 +50,34 @@ pub struct Status {
     pub devices: Vec<(String, u64)>,
     /// Of the process; `None` where the system does not tell.
     pub memory_bytes: Option<u64>,
+    /// What somebody should look at, beside what the figures say.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: String,
+    pub message: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn unknown_proxy(address: IpAddr) -> Self {
+        Self {
+            check: "trusted_proxies".into(),
+            message: format!(
+                "all requests come from {address} and carry X-Forwarded-For, which is not believed: limits and the audit \
+                 log take everybody for {address}"
+            ),
+            remedy: format!(
+                "If {address} is your proxy, set server.trusted_proxies = [\"{address}\"]. If it is not, somebody there \
+                 pretends to be one: leave the setting as it is."
+            ),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -171,7 +201,13 @@ impl Services {
             egress_denied: self.edge.as_ref().map(|edge| (edge.denied)()).unwrap_or_default(),
             devices: self.devices_by_status(),
             memory_bytes: memory_of_process(),
+            findings: self.findings(),
         })
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let unknown_proxy = self.edge.as_ref().and_then(|edge| (edge.unknown_proxy)());
+        unknown_proxy.into_iter().map(Finding::unknown_proxy).collect()
     }
 
     fn syslog_status(&self) -> Result<Option<Syslog>, Error> {

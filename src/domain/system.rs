@@ -1,11 +1,13 @@
 //! The appliance itself: how it shows who it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Services;
 use super::authz::Permission;
 use super::diagnosis::Diagnose;
 use super::op::Op;
+use super::settings::Changeable;
 use crate::clock::Time;
 use crate::error::Error;
 
@@ -49,14 +51,18 @@ pub struct Edge {
     /// Connections that `network.egress` has denied since the start, by what they were for.
     pub denied: Box<dyn Fn() -> Vec<(String, u64)> + Send + Sync>,
     pub diagnose: Arc<Diagnose>,
+    /// The address of a proxy that is not trusted, when everything comes through it.
+    pub unknown_proxy: Box<dyn Fn() -> Option<IpAddr> + Send + Sync>,
 }
 
 impl Services {
     /// Where people reach the appliance, as `https://HOST:PORT`: what the links it gives out start with.
     pub fn url(&self) -> String {
-        let configured = self.config.server.names.first().map(ToString::to_string);
-        let kept = || self.store.memory().directory().settings().names.first().cloned();
-        format!("https://{}:{}", configured.or_else(kept).as_deref().unwrap_or("localhost"), self.port)
+        let kept = self.store.memory().directory().settings().names.first().cloned();
+        match self.changeable.as_ref().map(Changeable::settings) {
+            Some(settings) => settings.config.server.url(kept, self.port),
+            None => self.config.server.url(kept, self.port),
+        }
     }
 
     pub(super) fn look_at_certificates(&self) {

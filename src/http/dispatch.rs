@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,14 @@ use http_body_util::{BodyExt, Either, Full, Limited};
 use ring::digest;
 use uuid::Uuid;
 
-use super::extract::Input;
+use super::extract::{Input, require_type};
 use super::limits::{Limits, Verdict};
 use super::metrics::Requests;
-use super::peer::client_address;
+use super::peer::{UnknownProxy, client_address};
 use super::respond::{Body, Failure, Reply};
 use super::route::{Access, RateClass, Route};
 use super::router::{BASE, Router};
+use super::upload::Upload;
 use super::{assets, authn, reference};
 use crate::clock::{Clock, Time};
 use crate::domain::Services;
@@ -48,7 +50,10 @@ pub struct Dispatch {
     pub requests: Requests,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<Ids>,
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub is_trusted_proxy: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
+    pub unknown_proxy: Arc<UnknownProxy>,
+    /// Where files that are sent are put until they have been looked at.
+    pub uploads: PathBuf,
     /// Whether a `Host` is one of the appliance's names or addresses.
     pub is_own_name: Box<dyn Fn(&str) -> bool + Send + Sync>,
     /// Whether browsers trust the certificate that they are shown for a `Host`.
@@ -68,8 +73,14 @@ struct Trail {
 impl Dispatch {
     /// Answers any request: request id, panics caught, errors in their one shape, headers, one log line.
     ///
-    /// `shown`: the certificate of the connection's other end.
-    pub async fn answer<B>(&self, request: Request<B>, socket: SocketAddr, shown: Option<Presented>) -> Response<Body>
+    /// `entrance`: see [`Op::entrance`]. `shown`: the certificate of the connection's other end.
+    pub async fn answer<B>(
+        &self,
+        request: Request<B>,
+        socket: SocketAddr,
+        entrance: u64,
+        shown: Option<Presented>,
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + Unpin,
         B::Error: std::error::Error + Send + Sync + 'static,
@@ -77,11 +88,12 @@ impl Dispatch {
         let started = Instant::now();
         let request_id: RequestId = self.ids.next();
         let now = self.clock.now();
-        let peer = client_address(socket.ip(), request.headers(), &self.trusted_proxies);
+        let peer = client_address(socket.ip(), request.headers(), &self.is_trusted_proxy);
+        self.unknown_proxy.note(socket.ip(), request.headers(), (self.is_trusted_proxy)(socket.ip().to_canonical()));
         let (parts, mut body) = request.into_parts();
         let mut trail = Trail::default();
 
-        let op = Op { principal: Principal::Anonymous, request_id, peer, now, idempotency: None };
+        let op = Op { principal: Principal::Anonymous, request_id, peer, entrance, now, idempotency: None };
         let walk = self.walk(&parts, &mut body, op, shown, &mut trail);
         let outcome = match AssertUnwindSafe(walk).catch_unwind().await {
             Ok(outcome) => outcome,
@@ -149,7 +161,7 @@ impl Dispatch {
         if parts.uri.path() == METRICS {
             return self.metrics(parts, &op, trail).await;
         }
-        let Op { request_id, peer, now, .. } = op;
+        let Op { request_id, peer, entrance, now, .. } = op;
         // Find the route: 404, 405. Whoever finds none is counted as elsewhere: a mistyped path of one who is signed in
         // takes nothing from the others at the same address.
         let found = match self.router.find(&parts.method, parts.uri.path()) {
@@ -188,11 +200,19 @@ impl Dispatch {
         // May they: 401, 403.
         access.check(&principal)?;
         // Decode within bounds: 400, 413, 415.
+        let upload = match endpoint.takes_upload() {
+            0 => None,
+            most => {
+                require_type(&parts.headers, "application/octet-stream")?;
+                Some(Upload::receive(&mut *body, most, &self.uploads).await?)
+            }
+        };
         let body = if endpoint.reads_body() { read_body(body).await? } else { Bytes::new() };
         let idempotency = self.idempotency(parts, &principal, &body, now)?;
-        let op = Op { principal, request_id, peer, now, idempotency };
+        let op = Op { principal, request_id, peer, entrance, now, idempotency };
         let query = parts.uri.query().unwrap_or("");
-        let input = Input { path: &found.parameters, query, headers: &parts.headers, host: host(&parts), body };
+        let (path, headers) = (&found.parameters[..], &parts.headers);
+        let input = Input { path, query, headers, host: host(parts), body, upload };
         // Handler, domain rule, one transaction, typed answer.
         match tokio::time::timeout(WORK_TIME, endpoint.call(&self.services, op, input)).await {
             Ok(answer) => answer,

@@ -9,6 +9,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use super::openapi::Operation;
 use super::respond::{Failure, Tag};
 use super::schema::{self, Checker};
+use super::upload::Upload;
 use crate::error::Error;
 use crate::ids;
 
@@ -23,6 +24,8 @@ pub struct Input<'a> {
     /// As the client named the appliance, with the port; one of its names.
     pub host: &'a str,
     pub body: Bytes,
+    /// The body of a route that takes a file.
+    pub upload: Option<Upload>,
 }
 
 /// Something a handler takes from the request.
@@ -31,6 +34,8 @@ pub trait Extract: Sized + Send {
     type Prepared: Send + Sync + 'static;
     /// The route reads the request's body.
     const BODY: bool = false;
+    /// The route takes a file of up to this many bytes as its body; 0 for none.
+    const UPLOAD: u64 = 0;
 
     fn prepare() -> Self::Prepared;
     fn extract(prepared: &Self::Prepared, input: &Input) -> Result<Self, Failure>;
@@ -186,7 +191,26 @@ impl Extract for Csv {
     }
 }
 
-fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), Failure> {
+/// A file of up to `MOST` bytes, which lies on disk when the handler gets it.
+pub struct OctetStream<const MOST: u64>(pub Upload);
+
+impl<const MOST: u64> Extract for OctetStream<MOST> {
+    type Prepared = ();
+    const UPLOAD: u64 = MOST;
+
+    fn prepare() {}
+
+    fn extract((): &(), input: &Input) -> Result<Self, Failure> {
+        let missing = || Failure::new(StatusCode::BAD_REQUEST, INVALID_BODY, "there is no file in it");
+        input.upload.clone().map(Self).ok_or_else(missing)
+    }
+
+    fn describe(operation: &mut Operation, _: &mut SchemaGenerator) {
+        operation.file_body("application/octet-stream");
+    }
+}
+
+pub(super) fn require_type(headers: &HeaderMap, wanted: &str) -> Result<(), Failure> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim();
     if essence.eq_ignore_ascii_case(wanted) {

@@ -16,3 +16,4 @@ pub mod router;
 pub mod schema;
 pub mod sse;
 pub mod stream;
+pub mod upload;

@@ -49,6 +49,10 @@ impl Operation {
         self.body = Some(json!({"required": true, "content": {media_type: {"schema": schema}}}));
     }
 
+    pub fn file_body(&mut self, media_type: &str) {
+        self.body = Some(json!({"required": true, "content": {media_type: {}}}));
+    }
+
     pub fn answer(&mut self, status: StatusCode, description: &str, tagged: bool, schema: Option<(&str, Schema)>) {
         let mut response = json!({"description": description, "headers": common_headers()});
         if tagged {

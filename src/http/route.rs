@@ -136,6 +136,7 @@ pub trait Handler<'a, A>: Send + Sync {
 pub trait Arguments: Sized + Send {
     type Prepared: Send + Sync + 'static;
     const BODY: bool;
+    const UPLOAD: u64;
 
     fn prepare() -> Self::Prepared;
     fn extract(prepared: &Self::Prepared, input: &Input) -> Result<Self, Failure>;
@@ -161,6 +162,7 @@ macro_rules! arities {
         impl<$($argument: Extract),*> Arguments for ($($argument,)*) {
             type Prepared = ($($argument::Prepared,)*);
             const BODY: bool = false $(|| $argument::BODY)*;
+            const UPLOAD: u64 = 0 $(+ $argument::UPLOAD)*;
 
             fn prepare() -> Self::Prepared {
                 ($($argument::prepare(),)*)
@@ -196,6 +198,7 @@ where
 impl Arguments for () {
     type Prepared = ();
     const BODY: bool = false;
+    const UPLOAD: u64 = 0;
 
     fn prepare() {}
 
@@ -209,6 +212,8 @@ impl Arguments for () {
 /// A handler behind its route, with its types out of sight.
 pub trait Endpoint: Send + Sync {
     fn reads_body(&self) -> bool;
+    /// Bytes of the file that it takes, at most; 0 for none.
+    fn takes_upload(&self) -> u64;
     fn describe(&self, operation: &mut Operation, generator: &mut SchemaGenerator);
     fn call<'a>(&'a self, services: &'a Services, op: Op, input: Input<'a>) -> Answering<'a>;
 }
@@ -229,6 +234,10 @@ where
 {
     fn reads_body(&self) -> bool {
         A::BODY
+    }
+
+    fn takes_upload(&self) -> u64 {
+        A::UPLOAD
     }
 
     fn describe(&self, operation: &mut Operation, generator: &mut SchemaGenerator) {

@@ -21,6 +21,7 @@ pub mod samples;
 pub mod sealed;
 pub mod session;
 pub mod settings;
+pub mod update;
 pub mod user;
 pub mod webhook;
 

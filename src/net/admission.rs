@@ -23,32 +23,48 @@ impl Admission {
         Arc::new(Self { most, most_per_address, state: Mutex::default() })
     }
 
-    /// A place for one more connection from `address`, held until it is dropped; `None` when there is none.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let network = network(address);
+    /// A place for one more connection, held until it is dropped; `None` when there is none. Whoever it is from takes
+    /// it with [`Place::take`].
+    pub(super) fn admit(self: &Arc<Self>) -> Option<Place> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.all >= self.most || state.by_address.get(&network).is_some_and(|n| *n >= self.most_per_address) {
+        if state.all >= self.most {
             return None;
         }
         state.all += 1;
-        *state.by_address.entry(network).or_default() += 1;
-        Some(Place { network, admission: self.clone() })
+        Some(Place { network: None, admission: self.clone() })
     }
 }
 
 pub(super) struct Place {
-    network: IpAddr,
+    network: Option<IpAddr>,
     admission: Arc<Admission>,
+}
+
+impl Place {
+    /// Whether the place may be `address`'s: one address has only so many.
+    pub(super) fn take(&mut self, address: IpAddr) -> bool {
+        let network = network(address);
+        let mut state = self.admission.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.network.is_some()
+            || state.by_address.get(&network).is_some_and(|n| *n >= self.admission.most_per_address)
+        {
+            return false;
+        }
+        *state.by_address.entry(network).or_default() += 1;
+        self.network = Some(network);
+        true
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.admission.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.all -= 1;
-        if let Some(count) = state.by_address.get_mut(&self.network) {
+        let Some(network) = self.network else { return };
+        if let Some(count) = state.by_address.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                state.by_address.remove(&self.network);
+                state.by_address.remove(&network);
             }
         }
     }
@@ -90,24 +106,29 @@ impl Occasionally {
 mod tests {
     use super::*;
 
+    fn admit(admission: &Arc<Admission>, address: IpAddr) -> Option<Place> {
+        let mut place = admission.admit()?;
+        place.take(address).then_some(place)
+    }
+
     #[test]
     fn one_address_cannot_take_all_places_nor_an_ipv6_subscriber_with_many() {
         let admission = Admission::new(10, 2);
         let v6 = |last: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xDB8, 0, 1, 0, 0, 0, last));
-        let held: Vec<_> = (0..2).map(|n| admission.admit(v6(n)).unwrap()).collect();
-        assert!(admission.admit(v6(9)).is_none(), "the same /64");
-        assert!(admission.admit("2001:db8:0:2::1".parse().unwrap()).is_some());
-        let _mapped = [(); 2].map(|()| admission.admit("::ffff:192.0.2.1".parse().unwrap()).unwrap());
-        assert!(admission.admit("192.0.2.1".parse().unwrap()).is_none(), "the same address in IPv6 notation");
+        let held: Vec<_> = (0..2).map(|n| admit(&admission, v6(n)).unwrap()).collect();
+        assert!(admit(&admission, v6(9)).is_none(), "the same /64");
+        assert!(admit(&admission, "2001:db8:0:2::1".parse().unwrap()).is_some());
+        let _mapped = [(); 2].map(|()| admit(&admission, "::ffff:192.0.2.1".parse().unwrap()).unwrap());
+        assert!(admit(&admission, "192.0.2.1".parse().unwrap()).is_none(), "the same address in IPv6 notation");
         drop(held);
-        assert!(admission.admit(v6(9)).is_some(), "a place that is free again");
+        assert!(admit(&admission, v6(9)).is_some(), "a place that is free again");
     }
 
     #[test]
     fn all_addresses_together_are_limited_and_forgotten_when_they_leave() {
         let admission = Admission::new(3, 2);
-        let held: Vec<_> = (0..3).map(|n| admission.admit(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
-        assert!(admission.admit(IpAddr::from([192, 0, 2, 3])).is_none());
+        let held: Vec<_> = (0..3).map(|n| admit(&admission, IpAddr::from([192, 0, 2, n])).unwrap()).collect();
+        assert!(admit(&admission, IpAddr::from([192, 0, 2, 3])).is_none());
         drop(held);
         assert!(admission.state.lock().unwrap().by_address.is_empty());
     }

@@ -11,17 +11,17 @@ use super::serve::Peer;
 use super::{Refuse, Refused, last_on_its_connection};
 
 /// The content type of a TLS handshake record (RFC 8446, section 5.1), with which every TLS connection starts.
-const HANDSHAKE_RECORD: u8 = 22;
+pub(super) const HANDSHAKE_RECORD: u8 = 22;
 const LONGEST_HEADER: usize = 8 * 1024;
 const METHODS: [&[u8]; 9] =
     [b"GET ", b"POST ", b"PUT ", b"PATCH ", b"DELETE ", b"HEAD ", b"OPTIONS ", b"TRACE ", b"CONNECT "];
 
-/// Waits for the client's first byte and leaves it in the socket. Returns whether it may be TLS.
-pub(super) async fn starts_tls(socket: &TcpStream) -> io::Result<bool> {
+/// Waits for the client's first byte and leaves it in the socket.
+pub(super) async fn first_byte(socket: &TcpStream) -> io::Result<u8> {
     let mut first = [0];
     match socket.peek(&mut first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(first[0] == HANDSHAKE_RECORD),
+        _ => Ok(first[0]),
     }
 }
 

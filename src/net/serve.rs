@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -25,7 +26,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::activity::{Activity, Answer, Verdict};
-use super::admission::{Admission, Occasionally};
+use super::admission::{Admission, Occasionally, Place};
+use super::entrance::{self, Entrance};
 use super::listener::Listener;
 use super::refusal::Refusal;
 use super::tls::device_ca::ClientCertificate;
@@ -35,8 +37,10 @@ use super::{Refuse, Refused, plain};
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Of the socket: a proxy's, when there is one in between.
+    /// Of the socket, or the one that a trusted proxy names in its header: another proxy's, when there is one in between.
     pub address: SocketAddr,
+    /// Which entrance it came through: see [`Entrance::replace`].
+    pub entrance: u64,
     /// What it has proven to hold the key of.
     pub certificate: Option<ClientCertificate>,
 }
@@ -62,8 +66,6 @@ pub struct Limits {
     pub unread: Duration,
     /// Time for a connection without requests to close in order, once it has been told to.
     pub parting: Duration,
-    /// Time for requests under way to be answered, once the server drains.
-    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -78,7 +80,6 @@ impl Default for Limits {
             idle: Duration::from_secs(45),
             unread: Duration::from_secs(45),
             parting: Duration::from_secs(3),
-            grace: Duration::from_secs(20),
         }
     }
 }
@@ -89,14 +90,15 @@ const BUFFER: usize = 64 * 1024;
 const PING: Duration = Duration::from_secs(20);
 
 /// Serves `listener` with `answer`, and with `refuse` for what is no request, until `drain` resolves; then accepts no
-/// more, lets requests under way be answered for at most [`Limits::grace`], and returns.
+/// more, lets requests under way be answered for at most as long as `drain` says, and returns.
 pub async fn run<S, F, B>(
     listener: Listener,
     tls: &ServerTls,
+    entrance: &Entrance,
     answer: S,
     refuse: Arc<Refuse>,
     limits: Limits,
-    drain: impl Future<Output = ()>,
+    drain: impl Future<Output = Duration>,
 ) where
     S: Fn(Request<Incoming>, Peer) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -104,8 +106,6 @@ pub async fn run<S, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let admission = Admission::new(limits.connections, limits.connections_per_address);
-    let refusals = Occasionally::new();
-    let grace = limits.grace;
     let (draining, drained) = watch::channel(false);
     let server = Arc::new(Server {
         answer,
@@ -113,31 +113,36 @@ pub async fn run<S, F, B>(
         acceptor: TlsAcceptor::from(tls.config()),
         handshakes: Semaphore::new(limits.handshakes),
         refused_certificates: Occasionally::new(),
+        refused_headers: Occasionally::new(),
+        refused_places: Occasionally::new(),
         limits,
     });
     let mut connections = JoinSet::new();
     let mut drain = pin!(drain);
-    loop {
+    let grace = loop {
         tokio::select! {
             biased;
-            () = &mut drain => break,
+            grace = &mut drain => break grace,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
-            (socket, address) = listener.accept() => match admission.admit(address.ip()) {
+            (socket, address) = listener.accept() => match admission.admit() {
                 Some(place) => {
                     let (server, drained) = (server.clone(), drained.clone());
+                    // The number first: what the connection then meets is at least as new.
+                    let (number, replaced) = entrance.enter();
+                    let proxies = entrance.proxies();
+                    let says_who = proxies.header && proxies.is_trusted(address.ip());
+                    let turn = Turning { drained, replaced };
                     connections.spawn(async move {
-                        if let Err(error) = server.serve(socket, Peer { address, certificate: None }, drained).await {
+                        let peer = Peer { address, entrance: number, certificate: None };
+                        if let Err(error) = server.serve(socket, peer, says_who, place, turn).await {
                             server.report(address, &error);
                         }
-                        drop(place);
                     });
                 }
-                None => if let Some(times) = refusals.due() {
-                    tracing::warn!(%address, times, "refused connections: there are too many");
-                },
+                None => server.refuse_place(address),
             },
         }
-    }
+    };
     drop(listener);
     draining.send_replace(true);
     let all_ended = async {
@@ -171,7 +176,37 @@ struct Server<S> {
     acceptor: TlsAcceptor,
     handshakes: Semaphore,
     refused_certificates: Occasionally,
+    refused_headers: Occasionally,
+    refused_places: Occasionally,
     limits: Limits,
+}
+
+/// When a connection is to end in order.
+#[derive(Clone)]
+struct Turning {
+    drained: watch::Receiver<bool>,
+    replaced: watch::Receiver<u64>,
+}
+
+impl Turning {
+    /// Resolves once the server drains.
+    async fn draining(&mut self) {
+        // An error means that `run` is gone, which then is the end as well.
+        _ = self.drained.wait_for(|drained| *drained).await;
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.replaced.has_changed().unwrap_or(true)
+    }
+
+    /// Resolves once the server drains, or has another entrance than the connection came through.
+    async fn ending(&mut self) {
+        let Self { drained, replaced } = self;
+        tokio::select! {
+            _ = drained.wait_for(|drained| *drained) => {}
+            _ = replaced.changed() => {}
+        }
+    }
 }
 
 impl<S, F, B> Server<S>
@@ -193,15 +228,58 @@ where
         }
     }
 
-    async fn serve(&self, socket: TcpStream, peer: Peer, mut drained: watch::Receiver<bool>) -> io::Result<()> {
+    fn refuse_place(&self, address: SocketAddr) {
+        if let Some(times) = self.refused_places.due() {
+            tracing::warn!(%address, times, "refused connections: there are too many");
+        }
+    }
+
+    /// Whom the connection is from; `None` for a proxy that should have said so and has not.
+    async fn identify(&self, socket: &mut TcpStream, proxy: SocketAddr) -> io::Result<Option<SocketAddr>> {
+        let error = match timeout(self.limits.handshake, entrance::read_header(socket, proxy)).await? {
+            Ok(client) => return Ok(Some(client)),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => error,
+            Err(error) => return Err(error),
+        };
+        if let Some(times) = self.refused_headers.due() {
+            tracing::warn!(
+                %proxy, %error, times,
+                "closed a connection of a trusted proxy: with server.proxy_protocol it has to send version 2"
+            );
+        }
+        Ok(None)
+    }
+
+    /// `says_who`: it is a proxy's, and begins with a header.
+    async fn serve(
+        &self,
+        mut socket: TcpStream,
+        mut peer: Peer,
+        says_who: bool,
+        mut place: Place,
+        mut turning: Turning,
+    ) -> io::Result<()> {
         socket.set_nodelay(true)?;
         // The system's part: data that the other end does not acknowledge, because it has vanished.
         let unread = u32::try_from(self.limits.unread.as_millis()).unwrap_or(u32::MAX);
         rustix::net::sockopt::set_tcp_user_timeout(&socket, unread)?;
 
+        if says_who {
+            let identified = tokio::select! {
+                biased;
+                () = turning.draining() => return Ok(()),
+                identified = self.identify(&mut socket, peer.address) => identified?,
+            };
+            let Some(client) = identified else { return Ok(()) };
+            peer.address = client;
+        }
+        if !place.take(peer.address.ip()) {
+            self.refuse_place(peer.address);
+            return Ok(());
+        }
         let stream = tokio::select! {
             biased;
-            () = draining(&mut drained) => return Ok(()),
+            () = turning.draining() => return Ok(()),
             stream = self.handshake(socket, peer) => stream?,
         };
         let Some(stream) = stream else { return Ok(()) };
@@ -209,10 +287,10 @@ where
         let peer = Peer { certificate: shown.map(ClientCertificate::read).transpose()?, ..peer };
         let activity = Activity::new(self.limits.idle, self.limits.unread);
         match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => self.http2(stream, peer, &activity, drained).await,
+            Some(b"h2") => self.http2(stream, peer, &activity, turning).await,
             // The handshake was the proof.
             Some(ACME_TLS) => {}
-            _ => self.http1(stream, peer, &activity, drained).await,
+            _ => self.http1(stream, peer, &activity, turning).await,
         }
         Ok(())
     }
@@ -223,9 +301,22 @@ where
         /// keep everybody else out.
         const PARTS: u32 = 5;
         let patience = self.limits.handshake;
-        if !timeout(patience, plain::starts_tls(&socket)).await?? {
-            plain::hint(socket, peer, patience, &*self.refuse).await?;
-            return Ok(None);
+        match timeout(patience, plain::first_byte(&socket)).await?? {
+            plain::HANDSHAKE_RECORD => {}
+            first if first == ppp::v2::PROTOCOL_PREFIX[0] => {
+                if let Some(times) = self.refused_headers.due() {
+                    tracing::warn!(
+                        address = %peer.address, times,
+                        "closed a connection with a PROXY header: this takes server.proxy_protocol = true, and the \
+                         address in server.trusted_proxies"
+                    );
+                }
+                return Ok(None);
+            }
+            _ => {
+                plain::hint(socket, peer, patience, &*self.refuse).await?;
+                return Ok(None);
+            }
         }
         let turn = timeout(patience, self.handshakes.acquire()).await?.map_err(io::Error::other)?;
         let mut handshake = pin!(self.acceptor.accept(socket).into_fallible());
@@ -249,13 +340,8 @@ where
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    async fn http1(
-        &self,
-        stream: TlsStream<TcpStream>,
-        peer: Peer,
-        activity: &Arc<Activity>,
-        drained: watch::Receiver<bool>,
-    ) {
+    async fn http1(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, mut turning: Turning) {
+        let outdated = turning.clone();
         let mut io = Refusal::new(TokioIo::new(stream), peer, activity.clone(), self.refuse.clone());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -263,20 +349,29 @@ where
             .header_read_timeout(None)
             .max_header_size(self.limits.header_bytes)
             .max_buf_size(BUFFER.max(self.limits.header_bytes))
-            .serve_connection(&mut io, service_fn(|request| self.exchange(request, peer, activity)));
-        if drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await
-        {
+            .serve_connection(
+                &mut io,
+                service_fn(|request| {
+                    let (exchange, outdated) = (self.exchange(request, peer, activity), outdated.clone());
+                    async move {
+                        // Closed while it is idle, it would lose the request that its client is just sending; so its next
+                        // answer is its last.
+                        exchange.await.map(|mut response| {
+                            if outdated.is_outdated() {
+                                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                            }
+                            response
+                        })
+                    }
+                }),
+            );
+        let ends = turning.draining();
+        if drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await {
             plain::linger(io.into_inner().inner_mut().get_mut().0).await;
         }
     }
 
-    async fn http2(
-        &self,
-        stream: TlsStream<TcpStream>,
-        peer: Peer,
-        activity: &Arc<Activity>,
-        drained: watch::Receiver<bool>,
-    ) {
+    async fn http2(&self, stream: TlsStream<TcpStream>, peer: Peer, activity: &Arc<Activity>, mut turning: Turning) {
         let largest_header = u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -292,7 +387,8 @@ where
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service_fn(|request| self.exchange(request, peer, activity)));
-        drive(connection, |connection| connection.graceful_shutdown(), activity, drained, self.limits.parting).await;
+        let ends = turning.ending();
+        drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await;
     }
 
     /// One request and its answer.
@@ -336,13 +432,13 @@ async fn drive<C>(
     connection: C,
     leave: fn(Pin<&mut C>),
     activity: &Activity,
-    mut drained: watch::Receiver<bool>,
+    ends: impl Future<Output = ()>,
     parting: Duration,
 ) -> bool
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut connection = pin!(connection);
+    let (mut connection, mut ends) = (pin!(connection), pin!(ends));
     let mut leaving = false;
     let mut check = Instant::now();
     loop {
@@ -353,7 +449,7 @@ where
                 }
                 return true;
             }
-            () = draining(&mut drained), if !leaving => {
+            () = ends.as_mut(), if !leaving => {
                 leave(connection.as_mut());
                 leaving = true;
                 check = Instant::now() + parting;
@@ -374,12 +470,6 @@ where
             }
         }
     }
-}
-
-/// Resolves once the server drains.
-async fn draining(drained: &mut watch::Receiver<bool>) {
-    // An error means that `run` is gone, which then is the end as well.
-    _ = drained.wait_for(|drained| *drained).await;
 }
 
 #[cfg(test)]

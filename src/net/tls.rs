@@ -9,6 +9,7 @@ pub mod named;
 pub mod names;
 mod on_disk;
 pub mod own_files;
+pub mod sealing;
 
 pub use on_disk::{OnDisk, certificate_on_disk};
 
@@ -22,7 +23,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, ResolvesServerCert, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{RootCertStore, ServerConfig};
@@ -76,6 +79,7 @@ impl From<rcgen::Error> for TlsError {
 pub struct ServerTls {
     config: Arc<ServerConfig>,
     shown: Arc<Shown>,
+    sessions: Arc<Sessions>,
 }
 
 /// Clients that are asked for a certificate. They need not have one; what they show must be good.
@@ -110,12 +114,28 @@ impl std::fmt::Debug for OwnTime {
     }
 }
 
+/// Where a source of certificates puts the one that it has. Each source has its own, so that one which is not asked
+/// any more can show nothing.
+#[derive(Debug, Default)]
+pub struct Slot(ArcSwapOption<Named>);
+
+impl Slot {
+    /// Shows `certificate`, where it is for the name that is asked for, from the next handshake on.
+    pub(super) fn show(&self, certificate: Named) {
+        self.0.store(Some(Arc::new(certificate)));
+    }
+
+    pub fn named(&self) -> Option<Arc<Named>> {
+        self.0.load_full()
+    }
+}
+
 impl ServerTls {
     /// Asks `clients`, if any, for a certificate.
     pub fn new(local: CertifiedKey, clients: Option<&Clients>) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown {
             local: ArcSwap::from_pointee(local),
-            named: ArcSwapOption::empty(),
+            slot: ArcSwap::default(),
             challenges: Mutex::default(),
         });
         let builder = match clients {
@@ -131,33 +151,36 @@ impl ServerTls {
         };
         let mut config = builder.with_cert_resolver(shown.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_TLS.to_vec()];
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        Ok(Self { config: Arc::new(config), shown })
+        let sessions = Arc::new(Sessions(ArcSwap::new(ServerSessionMemoryCache::new(SESSIONS))));
+        config.session_storage = sessions.clone();
+        Ok(Self { config: Arc::new(config), shown, sessions })
     }
 
     /// Shows the local authority's `certificate` from the next handshake on. Connections that are open stay so.
-    pub(super) fn swap_local(&self, certificate: CertifiedKey) {
-        self.shown.local.store(Arc::new(certificate));
+    pub(super) fn swap_local(&self, certificate: Arc<CertifiedKey>) {
+        self.shown.local.store(certificate);
     }
 
     pub(super) fn local(&self) -> Arc<CertifiedKey> {
         self.shown.local.load_full()
     }
 
-    /// Shows `certificate`, where it is for the name that is asked for, from the next handshake on.
-    pub(super) fn show(&self, certificate: Named) {
-        self.shown.named.store(Some(Arc::new(certificate)));
+    /// Shows what is in that slot, now and later.
+    pub fn show_from(&self, slot: Arc<Slot>) {
+        self.shown.slot.store(slot);
+        // Whoever resumed a session would not see what is shown.
+        self.sessions.forget();
     }
 
     /// The certificate from elsewhere that is shown.
     pub fn named(&self) -> Option<Arc<Named>> {
-        self.shown.named.load_full()
+        self.shown.slot.load().named()
     }
 
     /// Whether browsers trust, without being told to, what they are shown for `host` (with or without a port).
     pub fn is_publicly_trusted(&self, host: &str) -> bool {
         let host = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
-        self.shown.named.load().as_ref().is_some_and(|named| {
+        self.named().is_some_and(|named| {
             named.facts().is_publicly_trusted && host.parse::<std::net::IpAddr>().is_err() && named.is_for(&host)
         })
     }
@@ -176,10 +199,38 @@ impl ServerTls {
     }
 }
 
+/// Sessions that clients may resume.
+#[derive(Debug)]
+struct Sessions(ArcSwap<ServerSessionMemoryCache>);
+
+impl Sessions {
+    fn forget(&self) {
+        self.0.store(ServerSessionMemoryCache::new(SESSIONS));
+    }
+}
+
+impl StoresServerSessions for Sessions {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.load().put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.load().get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.load().take(key)
+    }
+
+    fn can_cache(&self) -> bool {
+        self.0.load().can_cache()
+    }
+}
+
 #[derive(Debug)]
 struct Shown {
     local: ArcSwap<CertifiedKey>,
-    named: ArcSwapOption<Named>,
+    slot: ArcSwap<Slot>,
     /// By DNS name.
     challenges: Mutex<HashMap<String, Arc<CertifiedKey>>>,
 }
@@ -196,7 +247,7 @@ impl ResolvesServerCert for Shown {
         if hello.alpn().is_some_and(|mut protocols| protocols.any(|protocol| protocol == ACME_TLS)) {
             return self.challenges().get(&name?).cloned();
         }
-        let named = self.named.load();
+        let named = self.slot.load().named();
         let is_for = |named: &Named| match &name {
             Some(name) => named.is_for(name),
             // Whoever asks for an address names nothing.

@@ -9,6 +9,8 @@ use crate::error::Error;
 use crate::ids::{CommandId, DeviceId, OrganizationId};
 use crate::model::command::{Command, CommandType, WipeIntent};
 
+type Key = (OrganizationId, DeviceId, CommandId);
+
 /// Commands looked at in one go.
 const PART: usize = 5_000;
 
@@ -70,11 +72,7 @@ pub fn page(
 }
 
 /// Keys of open commands of all organizations after `after`, for the task that lets them expire.
-pub fn open_after(
-    from: &impl Read,
-    after: Option<(OrganizationId, DeviceId, CommandId)>,
-    limit: usize,
-) -> Result<Vec<(OrganizationId, DeviceId, CommandId)>, Error> {
+pub fn open_after(from: &impl Read, after: Option<Key>, limit: usize) -> Result<Vec<Key>, Error> {
     let range = after.map_or_else(KeyRange::all, |key| KeyRange::all().after(&key));
     let mut keys = Vec::new();
     OPEN_COMMANDS.scan(from, range, Direction::Ascending, |key, ()| {
@@ -87,7 +85,7 @@ pub fn open_after(
 /// Where a search for commands that may go has come to: the last key, and how many of its device's stay so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
-    after: Option<(OrganizationId, DeviceId, CommandId)>,
+    after: Option<Key>,
     ended: u64,
 }
 
@@ -99,7 +97,7 @@ pub fn superseded(
     mut place: Place,
     cutoff: Time,
     most: u64,
-) -> Result<(Vec<(OrganizationId, DeviceId, CommandId)>, Option<Place>), Error> {
+) -> Result<(Vec<Key>, Option<Place>), Error> {
     let range = place.after.map_or_else(KeyRange::all, |key| KeyRange::all().before(&key));
     let (mut found, mut seen) = (Vec::new(), 0);
     COMMANDS.scan(from, range, Direction::Descending, |key, command| {
@@ -121,7 +119,7 @@ pub fn superseded(
     Ok((found, (seen == PART).then_some(place)))
 }
 
-pub fn forget(tx: &mut Tx, keys: &[(OrganizationId, DeviceId, CommandId)]) -> Result<(), Error> {
+pub fn forget(tx: &mut Tx, keys: &[Key]) -> Result<(), Error> {
     keys.iter().try_for_each(|key| tx.delete(COMMANDS, key).map(drop))
 }
 

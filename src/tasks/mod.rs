@@ -46,6 +46,7 @@ pub fn start(
     }
     tasks.spawn(webhooks::run(services.clone(), post));
     tasks.spawn(backups::run(services.clone()));
+    tasks.spawn(settings(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(HISTORY, services.clone(), |services| async move { services.forget_commands().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
@@ -65,6 +66,14 @@ pub fn start(
         Ok(())
     }));
     tasks
+}
+
+async fn settings(services: Arc<Services>) {
+    loop {
+        if let Err(error) = services.take_back_unconfirmed().await {
+            tracing::error!(%error, "the audit log could not be told of settings that went back");
+        }
+    }
 }
 
 async fn every<F>(period: Duration, services: Arc<Services>, step: impl Fn(Arc<Services>) -> F)

@@ -131,7 +131,14 @@ impl Appliance {
             permissions: Role::Admin.permissions(),
             must_enroll_mfa: false,
         });
-        Op { principal, request_id: uuid().into(), peer: [127, 0, 0, 1].into(), now: self.now, idempotency: None }
+        Op {
+            principal,
+            request_id: uuid().into(),
+            peer: [127, 0, 0, 1].into(),
+            entrance: 0,
+            now: self.now,
+            idempotency: None,
+        }
     }
 
     async fn key(&self, permissions: Permissions) -> Result<String, Error> {

@@ -371,3 +371,24 @@ fn salvage_reads_what_can_be_read_and_names_what_cannot() {
     }
     assert!(found > 0, "something is read of most files");
 }
+
+/// An ACME server counts accounts and certificates: whoever loses them waits for days.
+#[test]
+fn the_account_with_an_acme_server_comes_back_and_stays_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let (data, target, file) =
+        (folder.path().join("data"), folder.path().join("target"), folder.path().join("one.backup"));
+    assert!(init(&data).status.success());
+    fs::create_dir_all(data.join("tls/acme")).unwrap();
+    for (name, text) in [("account.key", "an account"), ("certificate.pem", "a key and its certificate")] {
+        fs::write(data.join("tls/acme").join(name), text).unwrap();
+    }
+    works(backup(&data, &file));
+    works(restore(&target, &file, &[]));
+    for name in ["account.key", "certificate.pem"] {
+        let (before, after) = (data.join("tls/acme").join(name), target.join("tls/acme").join(name));
+        assert_eq!(fs::read(&before).unwrap(), fs::read(&after).unwrap());
+        assert_eq!(fs::metadata(&after).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+}

@@ -209,3 +209,37 @@ async fn what_is_wrong_with_the_files_is_said_and_the_local_authority_serves() {
     until(&server, &admin, |tls| tls["problem"].is_null()).await;
     Connection::open(server.port(), NAME, &pki.root_pem).unwrap();
 }
+
+/// What browsers will refuse tomorrow is not the appliance's own certificate, which is good for long.
+#[tokio::test]
+async fn the_doctor_looks_at_the_certificate_that_is_shown_running_or_stopped() {
+    let (pki, files) = (Pki::new(), Files::new());
+    let pair = pki.issue(&[NAME], 10, 3);
+    files.write(&pki.chain(&pair), &pair.key);
+    let mut server = files.server().await;
+    let token = server.token().await;
+    let report = server.get("/system/doctor", &token).await.expect(200);
+    let about = |report: &Value, severity: &str| -> usize {
+        let findings = report["findings"].as_array().unwrap().iter();
+        findings
+            .filter(|f| f["check"] == "certificate" && f["severity"] == severity)
+            .filter(|f| f["message"].as_str().unwrap().contains("server certificate"))
+            .count()
+    };
+    assert_eq!((about(&report, "warning"), about(&report, "ok")), (1, 0), "{report}");
+    server.process.kill().unwrap();
+    server.process.wait().unwrap();
+    let expired = pki.issue(&["elsewhere.example"], 10, -1);
+    files.write(&pki.chain(&expired), &expired.key);
+    let path = |name: &str| files.folder.path().join(name);
+    let data = server.folder.path().join("data");
+    let doctor = crate::server::zero(&["doctor", "--json", "--data-dir", data.to_str().unwrap()])
+        .envs([("ZERO_SERVER_NAMES", NAME), ("ZERO_TLS_MODE", "files"), ("ZERO_SERVER_LISTEN", "127.0.0.1:0")])
+        .env("ZERO_TLS_CERT_FILE", path("chain.pem"))
+        .env("ZERO_TLS_KEY_FILE", path("key.pem"))
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    assert_eq!((about(&report, "error"), about(&report, "ok")), (1, 0), "{report}");
+    assert!(report["findings"].as_array().unwrap().iter().any(|f| f["check"] == "names" && f["severity"] == "warning"));
+}

@@ -9,10 +9,11 @@ use rcgen::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::organizations::text;
-use crate::pki::{Connection, trusting};
-use crate::server::{Reply, Server};
+use crate::pki::{Connection, trusting, write_key};
+use crate::server::{Reply, Server, init, zero};
 
 /// A device with a key of its own.
 struct Device {
@@ -78,9 +79,19 @@ async fn get(server: &Server, by: &reqwest::Client, path: &str) -> Reply {
     ask(server, by, Method::GET, path, json!({})).await
 }
 
-/// A certificate that says it is this device's, from `authority` in the server's folder, with whose key it is signed.
-fn forged(server: &Server, authority: &str, device: &Device, key: &KeyPair, days: i32) -> String {
-    let ca_key = KeyPair::from_pem(&file(server, &format!("{authority}.key"))).unwrap();
+/// A server whose devices' authority has a key that the test knows: as an earlier version left it, in the clear.
+async fn server_with_known_key() -> (Server, KeyPair) {
+    let (folder, key) = (TempDir::new().unwrap(), KeyPair::generate().unwrap());
+    let data = folder.path().join("data");
+    assert!(init(&data).status.success());
+    fs::create_dir_all(data.join("tls")).unwrap();
+    write_key(&data.join("tls/device-ca.key"), &key.serialize_pem());
+    (Server::on(folder, Vec::new()).await, key)
+}
+
+/// A certificate that says it is this device's, from `authority` in the server's folder, signed with that key.
+fn forged(server: &Server, authority: &str, ca_key: &KeyPair, device: &Device, key: &KeyPair, days: i32) -> String {
+    let ca_key = KeyPair::from_pem(&ca_key.serialize_pem()).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&file(server, &format!("{authority}.pem")), ca_key).unwrap();
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::OrganizationName, &device.organization);
@@ -235,7 +246,7 @@ async fn a_device_with_a_token_alone_gets_a_certificate_but_none_that_is_more_th
 
 #[tokio::test]
 async fn certificates_that_the_appliance_has_not_issued_or_that_have_ended_are_refused_and_it_is_said_why() {
-    let server = Server::start().await;
+    let (server, device_ca) = server_with_known_key().await;
     let admin = server.token().await;
     let device = Device::enroll(&server, &admin, "laptop").await;
     let path = format!("/api/v1{}", device.path(""));
@@ -246,16 +257,17 @@ async fn certificates_that_the_appliance_has_not_issued_or_that_have_ended_are_r
         connected.and_then(|mut connection| connection.try_get("localhost", &path)).unwrap_or_else(|error| error)
     };
     // Of the authority that vouches for the server; of another appliance; of the right one, but past its end.
-    let of_server = forged(&server, "ca", &device, &key, 10);
+    let server_ca = KeyPair::from_pem(&file(&server, "ca.key")).unwrap();
+    let of_server = forged(&server, "ca", &server_ca, &device, &key, 10);
     assert!(outcome(&of_server).contains("UnknownCA"), "{}", outcome(&of_server));
-    let elsewhere = Server::start().await;
-    let foreign = forged(&elsewhere, "device-ca", &device, &key, 10);
+    let (elsewhere, foreign_ca) = server_with_known_key().await;
+    let foreign = forged(&elsewhere, "device-ca", &foreign_ca, &device, &key, 10);
     assert!(outcome(&foreign).contains("UnknownCA"), "{}", outcome(&foreign));
-    let expired = forged(&server, "device-ca", &device, &key, -1);
+    let expired = forged(&server, "device-ca", &device_ca, &device, &key, -1);
     assert!(outcome(&expired).contains("CertificateExpired"), "{}", outcome(&expired));
     assert!(server.log().contains("refused a client's certificate"));
     // Even with the authority's own key, a certificate that is not in the device's row is worth nothing.
-    let unknown = forged(&server, "device-ca", &device, &key, 10);
+    let unknown = forged(&server, "device-ca", &device_ca, &device, &key, 10);
     assert!(outcome(&unknown).starts_with("http/1.1 401"), "{}", outcome(&unknown));
     get(&server, &device.client(&server), &device.path("")).await.expect(200);
 }
@@ -267,4 +279,30 @@ async fn an_appliance_that_is_told_not_to_asks_nobody_for_a_certificate() {
     let device = Device::enroll(&server, &admin, "laptop").await;
     get(&server, &device.client(&server), &device.path("")).await.expect(401);
     server.get(&device.path(""), &device.token).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_key_that_was_stolen_without_the_data_issues_nothing() {
+    let (server, key) = server_with_known_key().await;
+    let admin = server.token().await;
+    let device = Device::enroll(&server, &admin, "laptop").await;
+    // The one of an earlier version is sealed at the first start, and goes on to be the same.
+    let sealed = file(&server, "device-ca.key");
+    assert!(sealed.starts_with("zero sealed key"), "{sealed}");
+    let secret = key.serialize_pem();
+    assert!(secret.lines().filter(|line| !line.starts_with('-')).all(|line| !sealed.contains(line)));
+    let server = server.crash_and_restart().await;
+    assert_eq!(file(&server, "device-ca.key"), sealed);
+    get(&server, &device.client(&server), &device.path("")).await.expect(200);
+
+    // Another appliance cannot use it, says so, and leaves it as it is.
+    let folder = TempDir::new().unwrap();
+    let data = folder.path().join("data");
+    assert!(init(&data).status.success());
+    fs::create_dir_all(data.join("tls")).unwrap();
+    write_key(&data.join("tls/device-ca.key"), &sealed);
+    let serve = zero(&["serve", "--data-dir", data.to_str().unwrap(), "--listen", "127.0.0.1:0"]).output().unwrap();
+    let said = String::from_utf8_lossy(&serve.stderr);
+    assert!(serve.status.code() == Some(1) && said.contains("sealed with the secret of another data file"), "{said}");
+    assert_eq!(fs::read_to_string(data.join("tls/device-ca.key")).unwrap(), sealed);
 }

@@ -43,9 +43,14 @@ GET    /system/ca.pem                         anyone                  ok   ok   
 GET    /system/ca.der                         anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/ca.mobileconfig                anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 GET    /system/doctor                         system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/settings                       system.admin            ok   403  403  403  403  403  403  403  401
+PUT    /system/settings                       system.admin            ok   403  403  403  403  403  403  403  401
+POST   /system/settings/confirm               system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/tls                            system.admin            ok   403  403  403  403  403  403  403  401
 POST   /system/backup                         system.admin            ok   403  403  403  403  403  403  403  401
 GET    /system/backups                        system.admin            ok   403  403  403  403  403  403  403  401
+GET    /system/update                         system.admin            ok   403  403  403  403  403  403  403  401
+POST   /system/update                         system.admin            ok   403  403  403  403  403  403  403  401
 
 POST   /auth/login                            anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok
 POST   /auth/refresh                          anyone                  ok   ok   ok   ok   ok   ok   ok   ok   ok

@@ -13,6 +13,7 @@ const env = {
   PATH: process.env.PATH,
   ZERO_LIMITS_UNAUTHENTICATED_PER_MINUTE: "100000",
   ZERO_WEBHOOKS_ALLOW_LOOPBACK: "true",
+  ZERO_SERVER_CONFIRM_SECONDS: "15",
   // Else the data file's own checksums would find what is tampered with, before the audit log's chain does.
   ZERO_STORE_VERIFY_AT_START_MIB: "0",
 };

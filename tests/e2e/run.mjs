@@ -10,6 +10,7 @@ import { people } from "./people.mjs";
 import { policies } from "./policies.mjs";
 import { proof } from "./proof.mjs";
 import { roles } from "./roles.mjs";
+import { reach } from "./reach.mjs";
 
 const root = new URL("../..", import.meta.url).pathname;
 const shots = `${root}target/screenshots`;
@@ -253,6 +254,7 @@ await step("sign-in and overview together weigh less than 200 KiB on a first vis
 const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD, watch, quiet, inspect, signIn };
 await people(story);
 await policies(story);
+await reach(story);
 await administration(story);
 await roles(story);
 

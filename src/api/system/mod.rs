@@ -1,7 +1,9 @@
 mod backups;
 mod doctor;
+mod settings;
 mod status;
 mod trust;
+mod updates;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -26,8 +28,13 @@ pub fn routes() -> Vec<Route> {
         Route::get("/system/ca.mobileconfig", Access::Open, Standard, trust::profile),
         Route::get("/system", Access::needs(SystemAdmin), Standard, status::system),
         Route::get("/system/doctor", Access::needs(SystemAdmin), Standard, doctor::doctor),
+        Route::get("/system/settings", Access::needs(SystemAdmin), Standard, settings::read),
+        Route::put("/system/settings", Access::needs(SystemAdmin), Standard, settings::change),
+        Route::post("/system/settings/confirm", Access::needs(SystemAdmin), Standard, settings::confirm),
         Route::get("/system/tls", Access::needs(SystemAdmin), Standard, tls),
         Route::post("/system/backup", Access::needs(SystemAdmin), Standard, backups::back_up),
+        Route::get("/system/update", Access::needs(SystemAdmin), Standard, updates::progress),
+        Route::post("/system/update", Access::needs(SystemAdmin), Standard, updates::update),
         Route::get("/system/backups", Access::needs(SystemAdmin), Standard, backups::backups),
     ]
 }

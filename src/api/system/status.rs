@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::updates::OutcomeView;
 use crate::clock::Time;
 use crate::domain::Services;
 use crate::domain::op::Op;
-use crate::domain::status::{Certificate, Status, Syslog};
+use crate::domain::status::{Certificate, Finding, Status, Syslog};
 use crate::error::Error;
 use crate::http::respond::Json;
 
@@ -19,6 +20,8 @@ pub(super) struct SystemView {
     database: DatabaseView,
     disk: DiskView,
     backup: BackupView,
+    /// How the last update ended; null when there was none.
+    updated: Option<OutcomeView>,
     certificate: Option<ShownCertificateView>,
     queues: Queues,
     /// Null where the audit log is copied nowhere.
@@ -28,6 +31,23 @@ pub(super) struct SystemView {
     /// Of all organizations, by status.
     devices: BTreeMap<String, u64>,
     memory_bytes: Option<u64>,
+    /// What somebody should look at, beside what the figures say.
+    findings: Vec<FindingView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct FindingView {
+    /// What was looked at, such as `trusted_proxies`.
+    check: String,
+    message: String,
+    /// What to do.
+    remedy: String,
+}
+
+impl From<Finding> for FindingView {
+    fn from(Finding { check, message, remedy }: Finding) -> Self {
+        Self { check, message, remedy }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -115,7 +135,9 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
         egress_denied,
         devices,
         memory_bytes,
+        findings,
     } = services.system(&op)?;
+    let updated = services.updates.progress().last.map(OutcomeView::from);
     Ok(Json(SystemView {
         version,
         time,
@@ -144,10 +166,12 @@ pub(super) async fn system(services: &Services, op: Op) -> Result<Json<SystemVie
             every_hours: backup.every_hours,
             overdue: backup.overdue,
         },
+        updated,
         certificate: certificate.map(ShownCertificateView::from),
         syslog: syslog.map(SyslogView::from),
         egress_denied: egress_denied.into_iter().collect(),
         devices: devices.into_iter().collect(),
         memory_bytes,
+        findings: findings.into_iter().map(FindingView::from).collect(),
     }))
 }

@@ -26,6 +26,10 @@ impl Stop {
         let _ = self.asked.wait_for(|asked| *asked).await;
     }
 
+    pub fn is_asked(&self) -> bool {
+        *self.asked.borrow()
+    }
+
     /// Waits for the next SIGHUP.
     pub async fn hangup(&self) {
         self.hangup.notified().await;

@@ -29,6 +29,13 @@ impl<H: Fn() -> bool> Supervisor<H> {
         notify(NotifyState::Ready);
     }
 
+    /// The end of [`wait_for`].
+    pub fn watch_again(&self) {
+        if let Some(time) = self.watchdog {
+            wait_for(time);
+        }
+    }
+
     pub fn stopping(&self) {
         notify(NotifyState::Stopping);
     }
@@ -53,6 +60,13 @@ impl<H: Fn() -> bool> Supervisor<H> {
             // A pause, not a beat: the look itself may take a while, and a beat missed by it would follow at once.
             sleep(pause).await;
         }
+    }
+}
+
+/// Has the service manager wait this long for the next sign of life, where it waits for one.
+pub(super) fn wait_for(time: Duration) {
+    if sd_notify::watchdog_enabled().is_some() {
+        notify(NotifyState::WatchdogUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX)));
     }
 }
 

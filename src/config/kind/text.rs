@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net};
 use lettre::message::Mailbox;
+use url::Url;
 
 use super::Kind;
 use crate::config::layers::Given;
-use crate::config::{Destination, Host, HostPort, Recipient, Secret};
+use crate::config::{Destination, Host, HostPort, PublicKey, Recipient, Secret};
 
 /// A value with a textual form of its own.
 pub(in crate::config) struct Text<T> {
@@ -72,11 +73,24 @@ pub(in crate::config) fn https_url() -> Text<String> {
     Text {
         what: "an https URL, such as https://ca.example.com/acme/directory",
         parse: |text| {
-            let url = url::Url::parse(text).ok()?;
+            let url = Url::parse(text).ok()?;
             (text.len() <= 2048 && url.scheme() == "https" && url.has_host() && url.username().is_empty())
                 .then(|| url.into())
         },
         show: String::clone,
+    }
+}
+
+/// Where a website is, as browsers have it: https, a host, perhaps a port.
+pub(in crate::config) fn origin() -> Text<Url> {
+    Text {
+        what: "https://HOST or https://HOST:PORT, without a path",
+        parse: |text| {
+            let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && text.len() <= 512)?;
+            let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            (is_bare && url.username().is_empty() && url.password().is_none()).then_some(url)
+        },
+        show: |url| url.origin().ascii_serialization(),
     }
 }
 
@@ -120,6 +134,15 @@ pub(in crate::config) fn recipient() -> Text<Recipient> {
         what: "an age recipient, age1 and 58 more characters, as age-keygen shows it",
         parse: |text| text.parse().ok(),
         show: Recipient::to_string,
+    }
+}
+
+/// Whoever signs updates.
+pub(in crate::config) fn public_key() -> Text<PublicKey> {
+    Text {
+        what: "an Ed25519 public key: the 44 characters that are its 32 bytes in base64",
+        parse: |text| text.parse().ok(),
+        show: PublicKey::to_string,
     }
 }
 

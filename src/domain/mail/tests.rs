@@ -55,7 +55,7 @@ async fn with_a_waiting_mail(answer: Unsent) -> Setting {
         permissions: Permissions::ALL,
     });
     let peer = Ipv4Addr::LOCALHOST.into();
-    let op = Op { principal, request_id: ids.next(), peer, now: clock.now(), idempotency: None };
+    let op = Op { principal, request_id: ids.next(), peer, entrance: 0, now: clock.now(), idempotency: None };
     assert!(services.reset_password(&op, root.id).await.unwrap().mailed);
     Setting { services, clock, server, op, _folder: folder }
 }

@@ -70,7 +70,7 @@ impl Appliance {
     fn op(&self, principal: Principal) -> Op {
         let request_id: RequestId = self.ids.next();
         let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        Op { principal, request_id, peer, now: self.clock.now(), idempotency: None }
+        Op { principal, request_id, peer, entrance: 0, now: self.clock.now(), idempotency: None }
     }
 
     /// Signs in: the access token.

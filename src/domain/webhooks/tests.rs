@@ -49,6 +49,7 @@ impl Appliance {
             principal: Principal::Anonymous,
             request_id: ids.next(),
             peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            entrance: 0,
             now: START,
             idempotency: None,
         };

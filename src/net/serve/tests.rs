@@ -13,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::clock::Time;
+use crate::net::entrance::Proxies;
 use crate::net::tls::local_ca::LocalCa;
 
 const NOW: Time = Time::from_unix(1_790_000_000);
@@ -116,6 +117,10 @@ fn refuse(Refused { status, message, details }: Refused, peer: Peer) -> Response
 
 impl Running {
     async fn start(limits: Limits) -> Self {
+        Self::start_with(limits, Duration::from_secs(20)).await
+    }
+
+    async fn start_with(limits: Limits, grace: Duration) -> Self {
         let directory = TempDir::new().unwrap();
         let ca = Arc::new(LocalCa::open(directory.path(), &[], Vec::new, None, NOW).unwrap());
         let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
@@ -126,7 +131,12 @@ impl Running {
             let (ca, service) = (ca.clone(), service.clone());
             async move {
                 let answer = move |request, _| service.clone().answer(request);
-                run(listener, ca.tls(), answer, Arc::new(refuse), limits, async { _ = drained.await }).await;
+                let entrance = Entrance::new(Proxies::default());
+                let drain = async {
+                    _ = drained.await;
+                    grace
+                };
+                run(listener, ca.tls(), &entrance, answer, Arc::new(refuse), limits, drain).await;
             }
         });
         Self { address, ca, service, drain: Some(drain), task, _directory: directory }
@@ -433,7 +443,7 @@ async fn a_drain_lets_requests_under_way_finish_and_ends_everything_else() {
 
 #[tokio::test]
 async fn a_drain_waits_no_longer_than_its_grace() {
-    let mut running = Running::start(Limits { grace: Duration::from_millis(200), ..limits() }).await;
+    let mut running = Running::start_with(limits(), Duration::from_millis(200)).await;
     let mut stream = running.tls(b"http/1.1").await;
     stream.write_all(b"GET /wait HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     soon(running.service.arrived.notified()).await;

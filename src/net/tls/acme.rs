@@ -18,7 +18,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use super::files::{self, Readable, Sharing};
 use super::named::{Chain, Named};
 use super::names::Names;
-use super::{ServerTls, TlsError, authority};
+use super::{ServerTls, Slot, TlsError, authority};
 use crate::clock::Time;
 use crate::ids::fill_random;
 use crate::net::outbound::Client;
@@ -73,7 +73,7 @@ impl Acme {
         wanted: Names,
         challenge: Challenge,
         client: Client,
-        tls: &ServerTls,
+        slot: &Slot,
         now: Time,
     ) -> Result<Self, TlsError> {
         let directory = parent.join("acme");
@@ -89,7 +89,7 @@ impl Acme {
         };
         if let Some(pem) = files::read_key(&acme.certificate_file, Sharing::None)? {
             match Named::check(&pem, &pem, Chain::AsIssued, now) {
-                Ok(named) => tls.show(named),
+                Ok(named) => slot.show(named),
                 Err(reason) => tracing::warn!(%reason, "the certificate of the last run cannot be shown any more"),
             }
         }
@@ -97,9 +97,9 @@ impl Acme {
     }
 
     /// When to ask for a certificate; a time that has passed means now.
-    pub fn due(&self, tls: &ServerTls) -> Option<Time> {
+    pub fn due(&self, slot: &Slot) -> Option<Time> {
         let attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-        let renewal = tls.named().filter(|named| named.covers(&self.wanted).is_ok()).map(|named| renewal(&named));
+        let renewal = slot.named().filter(|named| named.covers(&self.wanted).is_ok()).map(|named| renewal(&named));
         renewal.max(attempts.not_before)
     }
 
@@ -108,12 +108,12 @@ impl Acme {
         *self.attempts.lock().unwrap_or_else(PoisonError::into_inner) = Attempts::default();
     }
 
-    /// Asks for a certificate and shows it from the next handshake on. After an error, what was shown stays.
+    /// Asks for a certificate, with proofs that `tls` gives, and puts it into `slot`. After an error, what was there stays.
     ///
     /// # Errors
     /// What the server says, or what stands in its way, in words for whoever runs the appliance.
-    pub async fn obtain(&self, tls: &ServerTls, now: Time) -> Result<(), String> {
-        let obtained = tokio::time::timeout(PATIENCE, self.attempt(tls, now)).await;
+    pub async fn obtain(&self, tls: &ServerTls, slot: &Slot, now: Time) -> Result<(), String> {
+        let obtained = tokio::time::timeout(PATIENCE, self.attempt(tls, slot, now)).await;
         let outcome = obtained.unwrap_or_else(|_| Err(format!("no certificate within {} seconds", PATIENCE.as_secs())));
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         *attempts = match &outcome {
@@ -126,7 +126,7 @@ impl Acme {
         outcome
     }
 
-    async fn attempt(&self, tls: &ServerTls, now: Time) -> Result<(), String> {
+    async fn attempt(&self, tls: &ServerTls, slot: &Slot, now: Time) -> Result<(), String> {
         let started = Instant::now();
         let identifiers: Vec<_> = self.wanted.dns().map(|name| Identifier::Dns(name.into())).collect();
         let account = self.account().await?;
@@ -152,7 +152,7 @@ impl Acme {
         let named = Named::check(&pem, &pem, Chain::AsIssued, now).map_err(wrong)?;
         named.covers(&self.wanted).map_err(wrong)?;
         files::write(&self.certificate_file, &pem, Readable::ByOwner).map_err(|error| error.to_string())?;
-        tls.show(named);
+        slot.show(named);
         Ok(())
     }
 

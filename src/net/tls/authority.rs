@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use super::TlsError;
 use super::files::{self, Readable, Sharing};
+use super::sealing::Sealing;
 use crate::clock::Time;
 use crate::ids::fill_random;
 
@@ -37,27 +38,49 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// Opens `<directory>/<name>.pem` and `<directory>/<name>.key`, or makes both when there is neither.
+    /// Opens `<directory>/<name>.pem` and `<directory>/<name>.key`, or makes both when there is neither. With `sealing` the
+    /// key is sealed; one that is not yet is written anew.
     ///
     /// What exists is never replaced: those who trust this authority could not tell. A missing certificate is made
     /// again from the key, under the same subject, so that what the old one vouched for stays valid.
-    pub(super) fn open(directory: &Path, name: &str, title: &str, now: Time) -> Result<Self, TlsError> {
+    pub(super) fn open(
+        directory: &Path,
+        name: &str,
+        title: &str,
+        sealing: Option<&Sealing>,
+        now: Time,
+    ) -> Result<Self, TlsError> {
         files::make_directory(directory)?;
         let certificate_file = directory.join(format!("{name}.pem"));
         let key_file = directory.join(format!("{name}.key"));
         let certificate_pem = files::read(&certificate_file)?;
-        let key_pem = files::read_key(&key_file, Sharing::None)?;
-        if key_pem.is_none() && certificate_pem.is_some() {
+        let stored = files::read_key(&key_file, Sharing::None)?;
+        if stored.is_none() && certificate_pem.is_some() {
             return Err(TlsError::KeyMissing { key: key_file, certificate: certificate_file, remedy: REMEDY });
         }
 
-        let key = match key_pem {
-            Some(pem) => KeyPair::from_pem(&pem).map_err(|error| damaged(&key_file, error))?,
+        let keep = |key: &KeyPair| {
+            let pem = key.serialize_pem();
+            let text = sealing.map_or(Ok(pem.clone()), |sealing| sealing.seal(&pem)).map_err(TlsError::Crypto)?;
+            files::write(&key_file, &text, Readable::ByOwner)
+        };
+        let key = match stored {
+            Some(text) => {
+                let opened = sealing.map_or(Ok(None), |sealing| sealing.open(&text));
+                let opened = opened.map_err(|why| damaged(&key_file, why))?;
+                let pem = opened.as_deref().unwrap_or(&text);
+                let key = KeyPair::from_pem(pem).map_err(|error| damaged(&key_file, error))?;
+                if sealing.is_some() && opened.is_none() {
+                    keep(&key)?;
+                    tracing::info!(file = %key_file.display(), "sealed the key of a certificate authority");
+                }
+                key
+            }
             None => {
                 check_clock(now)?;
                 let key = new_key()?;
                 // The key first: a certificate without its key is beyond repair, a key without its certificate is not.
-                files::write(&key_file, &key.serialize_pem(), Readable::ByOwner)?;
+                keep(&key)?;
                 key
             }
         };

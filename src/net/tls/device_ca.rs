@@ -23,6 +23,7 @@ use x509_parser::public_key::PublicKey;
 
 use super::TlsError;
 use super::authority::{self, Authority};
+use super::sealing::Sealing;
 use crate::clock::Time;
 use crate::ids::{DeviceId, OrganizationId};
 
@@ -98,9 +99,10 @@ pub enum CsrError {
 }
 
 impl DeviceCa {
-    /// Opens `device-ca.pem` and `device-ca.key` in `directory`, or makes both. Its certificates are valid for `life`.
-    pub fn open(directory: &Path, life: Duration, now: Time) -> Result<Self, TlsError> {
-        Ok(Self { authority: Authority::open(directory, "device-ca", "Zero device CA", now)?, life })
+    /// Opens `device-ca.pem` and `device-ca.key`, which is sealed, in `directory`, or makes both. Its certificates are valid
+    /// for `life`.
+    pub fn open(directory: &Path, sealing: &Sealing, life: Duration, now: Time) -> Result<Self, TlsError> {
+        Ok(Self { authority: Authority::open(directory, "device-ca", "Zero device CA", Some(sealing), now)?, life })
     }
 
     pub fn authority(&self) -> &Authority {

@@ -32,7 +32,7 @@ type AddCurrent = Box<dyn Fn(&mut Names) -> Result<(), TlsError> + Send + Sync>;
 pub struct LocalCa {
     directory: PathBuf,
     authority: Authority,
-    configured: Names,
+    configured: ArcSwap<Names>,
     add_current: AddCurrent,
     tls: ServerTls,
     names: ArcSwap<Names>,
@@ -52,6 +52,13 @@ impl Validity {
         let life = self.not_after.since(self.not_before);
         self.not_before <= now && self.not_after.since(now) >= life / 3
     }
+}
+
+/// What a server certificate was like before its names changed.
+pub struct Before {
+    configured: Arc<Names>,
+    names: Arc<Names>,
+    key: Arc<CertifiedKey>,
 }
 
 struct ServerCertificate {
@@ -84,11 +91,8 @@ impl LocalCa {
         clients: Option<&Clients>,
         now: Time,
     ) -> Result<Self, TlsError> {
-        let mut own = Names::local();
-        for name in configured {
-            own.add(name)?;
-        }
-        let authority = Authority::open(directory, "ca", "Zero local CA", now)?;
+        let own = own_names(configured)?;
+        let authority = Authority::open(directory, "ca", "Zero local CA", None, now)?;
         let mut names = own.clone();
         add_current(&mut names)?;
         let certificate = match load(directory, &authority)? {
@@ -98,7 +102,7 @@ impl LocalCa {
         Ok(Self {
             directory: directory.into(),
             authority,
-            configured: own,
+            configured: ArcSwap::from_pointee(own),
             add_current,
             tls: ServerTls::new(certificate.key, clients)?,
             names: ArcSwap::from_pointee(certificate.names),
@@ -112,16 +116,43 @@ impl LocalCa {
     /// Cheap when there is nothing to do: meant to be called every minute, so that a new address works soon.
     pub fn renew(&self, now: Time) -> Result<bool, TlsError> {
         let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut names = self.configured.clone();
+        let mut names = Names::clone(&self.configured.load());
         (self.add_current)(&mut names)?;
         if **self.names.load() == names && validity.is_fresh(now) {
             return Ok(false);
         }
-        let certificate = issue(&self.directory, &self.authority, names, now)?;
-        self.tls.swap_local(certificate.key);
-        self.names.store(Arc::new(certificate.names));
-        *validity = certificate.validity;
+        *validity = self.show(issue(&self.directory, &self.authority, names, now)?);
         Ok(true)
+    }
+
+    /// From now on the certificate is for these names, beside the machine's own. Returns what leads back.
+    pub fn answer_to(&self, configured: &[String], now: Time) -> Result<Before, TlsError> {
+        let own = own_names(configured)?;
+        let mut names = own.clone();
+        (self.add_current)(&mut names)?;
+        let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = Before { configured: self.configured.load_full(), names: self.names(), key: self.tls.local() };
+        if *before.names != names {
+            *validity = self.show(issue(&self.directory, &self.authority, names, now)?);
+        }
+        self.configured.store(Arc::new(own));
+        Ok(before)
+    }
+
+    /// Takes back what [`LocalCa::answer_to`] has done, which cannot fail. The certificate of before is shown again until
+    /// [`LocalCa::renew`], which is due then, has made another: the disk has the wrong one.
+    pub fn answer_as_before(&self, before: Before) {
+        let mut validity = self.validity.lock().unwrap_or_else(PoisonError::into_inner);
+        self.configured.store(before.configured);
+        self.tls.swap_local(before.key);
+        self.names.store(before.names);
+        validity.not_after = validity.not_before;
+    }
+
+    fn show(&self, certificate: ServerCertificate) -> Validity {
+        self.tls.swap_local(Arc::new(certificate.key));
+        self.names.store(Arc::new(certificate.names));
+        certificate.validity
     }
 
     pub fn tls(&self) -> &ServerTls {
@@ -152,6 +183,12 @@ impl LocalCa {
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
+}
+
+fn own_names(configured: &[String]) -> Result<Names, TlsError> {
+    let mut own = Names::local();
+    configured.iter().try_for_each(|name| own.add(name))?;
+    Ok(own)
 }
 
 fn certificate_file(directory: &Path) -> PathBuf {

@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use super::files::{self, Sharing};
 use super::named::{Chain, Named, Unfit};
 use super::names::Names;
-use super::{ServerTls, TlsError};
+use super::{Slot, TlsError};
 use crate::clock::Time;
 
 pub struct OwnFiles {
@@ -25,11 +25,11 @@ impl OwnFiles {
         Self { certificate: certificate.into(), key: key.into(), wanted, shown: Mutex::default() }
     }
 
-    /// Shows what the files hold, when it is not what is shown already, from the next handshake on. Returns whether
+    /// Puts what the files hold into `slot`, when it is not what is shown already, from the next handshake on. Returns whether
     /// that was so. After an error the old certificate stays.
     ///
     /// By their content, not their dates: a pair is often written one after the other, within the same second.
-    pub fn look(&self, tls: &ServerTls, now: Time) -> Result<bool, TlsError> {
+    pub fn look(&self, slot: &Slot, now: Time) -> Result<bool, TlsError> {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let missing = |file: &Path| TlsError::Missing { file: file.into() };
         let chain_pem = files::read(&self.certificate)?.ok_or_else(|| missing(&self.certificate))?;
@@ -41,7 +41,7 @@ impl OwnFiles {
         let unfit = |reason: Unfit| TlsError::Unfit { file: self.certificate.clone(), reason };
         let named = Named::check(&chain_pem, &key_pem, Chain::Complete, now).map_err(unfit)?;
         named.covers(&self.wanted).map_err(unfit)?;
-        tls.show(named);
+        slot.show(named);
         *shown = Some(content);
         Ok(true)
     }

@@ -30,7 +30,7 @@ use crate::store::{
 };
 
 /// What belongs to the appliance, and not to an organization.
-const APPLIANCE: &[&str] = &["meta", "secrets", "signing_keys", "outcomes", "outcomes_by_expiry"];
+const APPLIANCE: &[&str] = &["meta", "secrets", "signing_keys", "outcomes", "outcomes_by_expiry", "settings"];
 
 fn open(disk: &Disk) -> Store {
     let options = Options { cache_bytes: 1 << 20, verify_up_to_bytes: u64::MAX };

@@ -1,6 +1,6 @@
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use super::super::ServerTls;
+use super::super::{ServerTls, Slot};
 use super::*;
 
 const NOW: Time = Time::from_unix(1_790_000_000);
@@ -38,14 +38,16 @@ fn only_browsers_that_trust_a_certificate_are_held_to_it() {
     let local = CertifiedKey::clone(&named.key);
     let tls = ServerTls::new(local, None).unwrap();
     assert!(!tls.is_publicly_trusted("zero.example.com"), "while the local authority's is shown");
-    tls.show(named);
+    let slot = Arc::new(Slot::default());
+    tls.show_from(slot.clone());
+    slot.show(named);
     for host in ["zero.example.com", "ZERO.example.com.:8443", "a.lan.example.com:443"] {
         assert!(tls.is_publicly_trusted(host), "{host}");
     }
     for host in ["localhost:8443", "192.0.2.7", "[2001:db8::7]:443", "a.b.lan.example.com", "lan.example.com", ""] {
         assert!(!tls.is_publicly_trusted(host), "{host}");
     }
-    tls.show(Named::check_against(&RootCertStore::empty(), &chain, &key, Chain::AsIssued, NOW).unwrap());
+    slot.show(Named::check_against(&RootCertStore::empty(), &chain, &key, Chain::AsIssued, NOW).unwrap());
     assert!(!tls.is_publicly_trusted("zero.example.com"), "of an authority that is not public");
 }
 
