@@ -84,8 +84,13 @@ fn rendered(text: &str) -> String {
     // Links to what is not here are left as their text.
     let mut dropped: Vec<bool> = Vec::new();
     let mut heading: Option<(usize, String)> = None;
+    let mut in_image = false;
     for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
         match event {
+            // A picture of the dashboard is of no use inside it.
+            Event::Start(Tag::Image { .. }) => in_image = true,
+            Event::End(TagEnd::Image) => in_image = false,
+            _ if in_image => {}
             Event::Start(Tag::Heading { .. }) => {
                 heading = Some((events.len(), String::new()));
                 events.push(event);

@@ -12,7 +12,11 @@ const PASSWORD = "correct horse battery";
 const email = "ada@acme.example";
 const load = () => readFileSync("/proc/loadavg", "utf8").split(" ").slice(0, 3).join(" ");
 
-const zero = await start(process.env.ZERO_BIN, { ZERO_LIMITS_AUTHENTICATED_PER_MINUTE: "1000000" });
+const zero = await start(process.env.ZERO_BIN, {
+  ZERO_LIMITS_AUTHENTICATED_PER_MINUTE: "1000000",
+  // Room for more devices than there are addresses unless one says so.
+  ZERO_DEVICES_ADDRESS_POOL: "10.0.0.0/8",
+});
 await zero.call("POST", "/setup", undefined, { setup_code: zero.code, organization: "Acme", name: "Ada", email, password: PASSWORD });
 const { token } = await zero.call("POST", "/auth/login", undefined, { email, password: PASSWORD });
 const platforms = ["linux", "windows", "macos", "android", "ios"];
