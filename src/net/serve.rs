@@ -401,7 +401,8 @@ where
         let exchange = activity.begin();
         let fits = header_size(&request) <= self.limits.header_bytes;
         let answer = if fits {
-            Ok((self.answer)(request, peer))
+            // Whatever wraps it moves a pointer, and an idle connection keeps no room for it.
+            Ok(Box::pin((self.answer)(request, peer)))
         } else {
             let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
             let refused = Refused::new(status, "request header too large", "send fewer or shorter headers");
