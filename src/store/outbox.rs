@@ -156,20 +156,20 @@ pub struct Due {
     pub next: Option<Time>,
 }
 
-/// At most `limit` deliveries that are due, without those `under_way`.
+/// At most `limit` deliveries that are due, without those `taken`.
 pub fn due(
     from: &impl Read,
     organization: OrganizationId,
     webhook: WebhookId,
     now: Time,
-    under_way: &HashSet<DeliveryId>,
+    taken: &HashSet<DeliveryId>,
     limit: usize,
 ) -> Result<Due, Error> {
     let mut due = Due::default();
     let mut ids = Vec::new();
     let range = KeyRange::prefix(&(organization, webhook));
     DUE_DELIVERIES.scan(from, range, Direction::Ascending, |(_, _, (at, id)), ()| {
-        if under_way.contains(&id) {
+        if taken.contains(&id) {
             return ControlFlow::Continue(());
         }
         let at = Time::from_unix(at.cast_signed());

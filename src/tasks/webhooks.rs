@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep_until;
 
 use crate::domain::Services;
 use crate::domain::webhooks::{Outgoing, Post, Tried};
@@ -16,6 +17,9 @@ use crate::ids::{DeliveryId, OrganizationId, WebhookId};
 const TO_PROVEN: usize = 128;
 /// Requests under way to all others: however many of them hang, they take no place from those.
 const TO_OTHERS: usize = 256;
+/// How often it is written down what has ended: by all lanes at the same moments, so that one commit takes it all. What a
+/// crash takes with it is sent once more, under the same id.
+const BEAT: Duration = Duration::from_millis(50);
 /// How long a lane rests when the store does not answer.
 const REST: Duration = Duration::from_secs(1);
 
@@ -24,6 +28,15 @@ type Key = (OrganizationId, WebhookId);
 struct Slots {
     proven: Semaphore,
     others: Semaphore,
+    /// When the beats began.
+    began: Instant,
+}
+
+impl Slots {
+    fn next_beat(&self) -> Instant {
+        let beats = self.began.elapsed().div_duration_f64(BEAT).floor() as u32;
+        self.began + BEAT * beats.saturating_add(1)
+    }
 }
 
 struct Running {
@@ -33,7 +46,8 @@ struct Running {
 
 /// Starts a lane for each webhook that has something to send; dropping it ends them all.
 pub async fn run(services: Arc<Services>, post: Arc<Post>) {
-    let slots = Arc::new(Slots { proven: Semaphore::new(TO_PROVEN), others: Semaphore::new(TO_OTHERS) });
+    let (proven, others) = (Semaphore::new(TO_PROVEN), Semaphore::new(TO_OTHERS));
+    let slots = Arc::new(Slots { proven, others, began: Instant::now() });
     let mut tasks: JoinSet<Key> = JoinSet::new();
     let mut lanes: HashMap<Key, Running> = HashMap::new();
     loop {
@@ -63,7 +77,7 @@ pub async fn run(services: Arc<Services>, post: Arc<Post>) {
 }
 
 fn has_more(services: &Services, (organization, webhook): Key) -> bool {
-    match services.lane(organization, webhook, &HashSet::new()) {
+    match services.lane(organization, webhook, &HashSet::new(), 0) {
         Ok(lane) => lane.is_some_and(|lane| !lane.ready.is_empty() || lane.next.is_some()),
         Err(_) => true,
     }
@@ -79,22 +93,24 @@ struct Lane {
 impl Lane {
     /// Sends until nothing waits any more.
     async fn run(&self, (organization, webhook): Key) {
-        let mut under_way: HashSet<DeliveryId> = HashSet::new();
+        let mut taken: HashSet<DeliveryId> = HashSet::new();
         let mut attempts: JoinSet<Tried> = JoinSet::new();
+        let mut ended: Vec<Tried> = Vec::new();
+        let mut beat = self.slots.next_beat();
         loop {
-            let lane = match self.services.lane(organization, webhook, &under_way) {
+            let lane = match self.services.lane(organization, webhook, &taken, attempts.len()) {
                 Ok(Some(lane)) => lane,
-                Ok(None) => return,
+                Ok(None) => return self.write((organization, webhook), ended).await,
                 Err(error) => {
                     rest(&error).await;
                     continue;
                 }
             };
-            if lane.ready.is_empty() && lane.next.is_none() && under_way.is_empty() {
+            if lane.ready.is_empty() && lane.next.is_none() && taken.is_empty() {
                 return;
             }
             for outgoing in lane.ready {
-                under_way.insert(outgoing.delivery);
+                taken.insert(outgoing.delivery);
                 attempts.spawn(attempt(
                     self.services.clone(),
                     self.post.clone(),
@@ -108,24 +124,38 @@ impl Lane {
             let wait = lane.next.map(|next| next.since(now)).filter(|wait| !wait.is_zero());
             tokio::select! {
                 Some(tried) = attempts.join_next(), if !attempts.is_empty() => {
-                    let mut all: Vec<Tried> = tried.into_iter().collect();
-                    while let Some(tried) = attempts.try_join_next() {
-                        all.extend(tried);
+                    if ended.is_empty() {
+                        beat = self.slots.next_beat();
                     }
-                    let ended: Vec<DeliveryId> = all.iter().map(|tried| tried.delivery).collect();
-                    if let Err(error) = self.services.record_attempts(organization, webhook, all).await {
-                        // They are sent once more: better than not at all.
-                        rest(&error).await;
+                    if tried.as_ref().is_ok_and(|tried| !tried.is_delivered()) {
+                        // Whether it gets any more, depends on it.
+                        beat = Instant::now();
                     }
-                    under_way.retain(|id| !ended.contains(id));
+                    ended.extend(tried);
                     if attempts.is_empty() {
                         // An attempt that panicked has told nobody.
-                        under_way.clear();
+                        taken = ended.iter().map(|tried| tried.delivery).collect();
                     }
+                }
+                () = sleep_until(beat.into()), if !ended.is_empty() => {
+                    let ended = std::mem::take(&mut ended);
+                    for tried in &ended {
+                        taken.remove(&tried.delivery);
+                    }
+                    self.write((organization, webhook), ended).await;
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = self.news.notified() => {}
             }
+        }
+    }
+
+    async fn write(&self, (organization, webhook): Key, ended: Vec<Tried>) {
+        if !ended.is_empty()
+            && let Err(error) = self.services.record_attempts(organization, webhook, ended).await
+        {
+            // They are sent once more: better than not at all.
+            rest(&error).await;
         }
     }
 }

@@ -34,6 +34,8 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 const GONE: u16 = 410;
 /// Requests to one webhook at a time. One that has not delivered lately gets one at a time.
 const AT_ONCE: usize = 4;
+/// Attempts at deliveries to one webhook that are under way or whose end is not written yet.
+const UNWRITTEN: usize = 64;
 /// Deliveries forgotten in one transaction.
 const STEP: usize = 500;
 
@@ -64,6 +66,12 @@ pub struct Tried {
     pub answer: Result<Answered, String>,
 }
 
+impl Tried {
+    pub fn is_delivered(&self) -> bool {
+        self.answer.as_ref().is_ok_and(|answer| complaint(answer.status).is_none())
+    }
+}
+
 pub type Posting = Pin<Box<dyn Future<Output = Result<Answered, String>> + Send>>;
 /// Sends a request within 10 seconds, and tells what was answered.
 pub type Post = dyn Fn(Outgoing) -> Posting + Send + Sync;
@@ -84,12 +92,14 @@ impl Services {
         self.store.memory().to_send().take().await
     }
 
-    /// The next requests of the webhook beside those `under_way`; `None` when it is gone or disabled.
+    /// The next requests of the webhook beside those `taken`, of which so many are `under_way` and the end of the others
+    /// is not written yet; `None` when it is gone or disabled.
     pub fn lane(
         &self,
         organization: OrganizationId,
         id: WebhookId,
-        under_way: &HashSet<DeliveryId>,
+        taken: &HashSet<DeliveryId>,
+        under_way: usize,
     ) -> Result<Option<Lane>, Error> {
         let snapshot = self.store.snapshot()?;
         let Some(webhook) = webhooks::get(&snapshot, organization, id)?.filter(|webhook| webhook.enabled) else {
@@ -97,8 +107,11 @@ impl Services {
         };
         let state = webhooks::state(&snapshot, organization, id)?;
         let is_proven = state.failing_since.is_none() && state.last_delivered_at.is_some();
-        let limit = if is_proven { AT_ONCE } else { 1 }.saturating_sub(under_way.len());
-        let due = outbox::due(&snapshot, organization, id, self.now(), under_way, limit)?;
+        let limit = match is_proven {
+            true => AT_ONCE.saturating_sub(under_way).min(UNWRITTEN.saturating_sub(taken.len())),
+            false => 1_usize.saturating_sub(taken.len()),
+        };
+        let due = outbox::due(&snapshot, organization, id, self.now(), taken, limit)?;
         let signer = Signer::of(&snapshot, &webhook, self.now())?;
         let requests = due.ready.into_iter().map(|delivery| {
             let mut headers = vec![

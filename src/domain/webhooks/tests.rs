@@ -73,7 +73,7 @@ impl Appliance {
 
     /// What is due now, as the sender sees it.
     fn lane(&self) -> Option<Lane> {
-        self.services.lane(self.organization, self.hook, &HashSet::new()).unwrap()
+        self.services.lane(self.organization, self.hook, &HashSet::new(), 0).unwrap()
     }
 
     /// The receiver gives this answer to everything that is due. Tells how much that was.
