@@ -42,6 +42,7 @@ use crate::net::tls::device_ca::{ClientCertificate, CsrError, DeviceCa, Issued};
 use crate::store::audit::checkpoints;
 use crate::store::{self, Store};
 use crate::tasks;
+use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinSet};
 
 mod backup;
@@ -262,15 +263,16 @@ impl App {
         move || certificates.look_now()
     }
 
-    /// Serves until `shutdown`, then lets requests under way finish and closes the data file.
+    /// Serves until `shutdown`, then lets requests under way finish and closes the data file. What no request waits for
+    /// goes on in `background`.
     ///
     /// # Errors
     /// When the disk has failed: nothing can be written any more, and the next start examines the file.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Ended, StartError> {
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>, background: &Handle) -> Result<Ended, StartError> {
         let Self { services, dispatch, certificates, entrance, listener, limits, .. } = self;
         let Self { heartbeat_flush, post, collector, lock, .. } = self;
         let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
-        let mut tasks = tasks::start(&services, heartbeat_flush, post, collector);
+        let mut tasks = tasks::start(background, &services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
         tasks.spawn(self.updater.run(services.clone()));
         if let Some(listener) = self.control {

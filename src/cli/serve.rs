@@ -11,7 +11,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use self::supervisor::Supervisor;
 use super::{DataDir, FAILED, Settings, fail, process};
@@ -94,10 +94,12 @@ fn run_logged(settings: Loaded, config_file: Option<PathBuf>, log: &Arc<Guard>) 
     process::raise_open_files(config.server.connections);
     let failed = |error: StartError| ("cannot start", error.to_string());
     let mut start = update::begin(config, config_file).map_err(failed)?;
-    let runtime = runtime().map_err(|error| ("cannot start", format!("no threads to run on: {error}")))?;
+    let threadless = |error: io::Error| ("cannot start", format!("no threads to run on: {error}"));
+    let (runtime, background) = (runtime().map_err(threadless)?, background().map_err(threadless)?);
     let ready_within = config.update.ready_within;
-    let ended = runtime.block_on(serve(settings, &mut start, log));
+    let ended = runtime.block_on(serve(settings, &mut start, log, background.handle()));
     runtime.shutdown_timeout(LAST_WORK);
+    background.shutdown_timeout(LAST_WORK);
     match ended? {
         Ended::Stopped => tracing::info!("stopped"),
         Ended::Updating(socket) => {
@@ -122,7 +124,18 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-async fn serve(settings: Loaded, start: &mut Start, log: &Arc<Guard>) -> Result<Ended, Failure> {
+/// Threads for what no request waits for: deliveries, backups and their proof. They get what time requests leave.
+fn background() -> io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("zero-background")
+        .on_thread_start(process::yield_to_others)
+        .enable_all()
+        .build()
+}
+
+async fn serve(settings: Loaded, start: &mut Start, log: &Arc<Guard>, background: &Handle) -> Result<Ended, Failure> {
     // Before anything else, so that a signal during a long start counts too.
     let stop = signals::listen(log.clone())
         .map_err(|error| ("cannot start", format!("signals cannot be received: {error}")))?;
@@ -166,7 +179,7 @@ async fn serve(settings: Loaded, start: &mut Start, log: &Arc<Guard>) -> Result<
         supervisor.stopping();
     };
     tokio::select! {
-        ended = app.run_until(stopping) => match ended.map_err(failed("stopped after a failure"))? {
+        ended = app.run_until(stopping, background) => match ended.map_err(failed("stopped after a failure"))? {
             // Whoever wants it to stop does not want another version of it either.
             Ended::Updating(_) if told.is_asked() => Ok(Ended::Stopped),
             ended => Ok(ended),

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -33,13 +34,15 @@ const AUDIT: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Starts all tasks; dropping the set ends them.
+/// Starts all tasks, on the threads of `background`; dropping the set ends them.
 pub fn start(
+    background: &Handle,
     services: &Arc<Services>,
     heartbeat_flush: Duration,
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
 ) -> JoinSet<()> {
+    let _spawned_there = background.enter();
     let mut tasks = JoinSet::new();
     if let Some(connect) = collector {
         tasks.spawn(syslog::run(services.clone(), connect));
