@@ -1,7 +1,7 @@
-//! Requests that the appliance makes itself: one on each connection, to an address that was judged, and bounded in time
-//! and size, whatever answers.
+//! Requests that the appliance makes itself: to an address that was judged for each of them, and bounded in time and size,
+//! whatever answers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,30 +11,26 @@ use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
-use url::{Host, Position, Url};
+use url::{Position, Url};
 
 use super::tls::provider;
 
 mod egress;
+mod kept;
 mod names;
 #[cfg(test)]
 mod tests;
 
-pub use egress::{Egress, MOST_ADDRESSES, Purpose, Unreachable};
+pub use egress::{Egress, MOST_ADDRESSES, Purpose, Unreachable, connect};
+use kept::{Connection, Kept, Place};
 
 /// From looking up the name to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes of an answer's head.
-const HEAD: usize = 64 * 1024;
 /// Bytes of an answer's body that are read; the connection is closed then.
 const BODY: usize = 64 * 1024;
 
@@ -46,6 +42,7 @@ pub struct Client {
     purpose: Purpose,
     permit: Box<Permit>,
     tls: TlsConnector,
+    kept: Kept,
 }
 
 #[derive(Clone, Debug)]
@@ -91,10 +88,12 @@ impl Client {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { egress, purpose, permit, tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { egress, purpose, permit, tls: TlsConnector::from(Arc::new(config)), kept: Kept::default() })
     }
 
-    /// Sends JSON. What was answered counts as soon as its head has arrived; of its body, what comes in time.
+    /// Sends JSON, on a connection that is still there if the name leads to its address. What was answered counts as soon
+    /// as its head has arrived; of its body, what comes in time. The receiver may get it twice, when it ends a connection
+    /// just then.
     ///
     /// # Errors
     /// Why there is no answer, in words for whoever runs the receiver.
@@ -105,26 +104,38 @@ impl Client {
             request = request.header(*name, value);
         }
         let request = request.body(Bytes::from(body)).map_err(|cause| cause.to_string())?;
-        // Ends the connection with this attempt.
-        let mut driver = JoinSet::new();
-        let response = timeout_at(deadline, self.exchange(url, request, &mut driver)).await;
-        let response = response.map_err(|_| silent(PATIENCE))??;
+        let sent = async {
+            let (request, place) = aim(url, request)?;
+            let addresses = self.addresses(&place).await?;
+            while let Some(mut connection) = self.kept.take(&place, &addresses) {
+                // What fails on it may fail because it was old.
+                if let Ok(response) = send(&mut connection, request.clone()).await {
+                    return Ok((response, connection, place));
+                }
+            }
+            let mut connection = self.open(&place, &addresses).await?;
+            Ok::<_, String>((send(&mut connection, request).await?, connection, place))
+        };
+        let (response, connection, place) = timeout_at(deadline, sent).await.map_err(|_| silent(PATIENCE))??;
         let status = response.status().as_u16();
         let mut answer = Answer { status, body: Vec::new() };
-        _ = timeout_at(deadline, read(response.into_body(), &mut answer.body)).await;
+        if let Ok(true) = timeout_at(deadline, read(response.into_body(), &mut answer.body)).await {
+            self.kept.put(place, connection);
+        }
         Ok(answer)
     }
 
-    /// Sends any request to its absolute URI, and takes the whole answer, whose body may have 64 KiB.
+    /// Sends any request to its absolute URI, on a connection of its own, and takes the whole answer, whose body may have
+    /// 64 KiB.
     ///
     /// # Errors
     /// Why there is no answer, or not all of it within `patience`.
     pub async fn request(&self, request: Request<Bytes>, patience: Duration) -> Result<Response<Bytes>, String> {
         let url = request.uri().to_string();
         let whole = async {
-            let mut driver = JoinSet::new();
-            let response = self.exchange(&url, request, &mut driver).await?;
-            let (head, body) = response.into_parts();
+            let (request, place) = aim(&url, request)?;
+            let mut connection = self.open(&place, &self.addresses(&place).await?).await?;
+            let (head, body) = send(&mut connection, request).await?.into_parts();
             let body = Limited::new(body, BODY).collect().await;
             let body = body.map_err(|cause| format!("the answer broke off: {cause}"))?;
             Ok(Response::from_parts(head, body.to_bytes()))
@@ -133,67 +144,69 @@ impl Client {
         answered.map_err(|cause| format!("{url}: {cause}"))
     }
 
-    /// `request`, with its method, headers and body, to `url`.
-    async fn exchange(
-        &self,
-        url: &str,
-        request: Request<Bytes>,
-        driver: &mut JoinSet<()>,
-    ) -> Result<Response<Incoming>, String> {
-        let url = Url::parse(url).map_err(|cause| format!("{url} is no URL: {cause}"))?;
-        let is_tls = url.scheme() == "https";
-        let host = url.host().ok_or("the URL names no host")?;
-        let port = url.port_or_known_default().ok_or("the URL has no port")?;
-        let authority = url.port().map_or_else(|| host.to_string(), |port| format!("{host}:{port}"));
-        let mut request = request.map(Full::new);
-        let path = &url[Position::BeforePath..Position::AfterQuery];
-        *request.uri_mut() = path.parse().map_err(|cause| format!("{url} is no URL: {cause}"))?;
-        let authority = HeaderValue::try_from(authority).map_err(|cause| cause.to_string())?;
-        request.headers_mut().insert(HOST, authority);
-        let agent = HeaderValue::from_static(concat!("Zero/", env!("CARGO_PKG_VERSION")));
-        request.headers_mut().insert(USER_AGENT, agent);
-        let permit = |address| (self.permit)(address, is_tls);
-        let stream = self.egress.connect(self.purpose, &host.to_string(), port, permit).await?;
+    /// Where the place may be reached now.
+    async fn addresses(&self, (is_tls, host, port): &Place) -> Result<Vec<SocketAddr>, String> {
+        let permit = |address| (self.permit)(address, *is_tls);
+        self.egress.permitted(self.purpose, host, *port, permit).await
+    }
+
+    async fn open(&self, (is_tls, host, _): &Place, addresses: &[SocketAddr]) -> Result<Connection, String> {
+        let (stream, address) = connect(addresses).await?;
         // The request is small, and nothing follows it.
         _ = stream.set_nodelay(true);
-        if !is_tls {
-            return send(stream, request, driver).await;
-        }
-        let name = match host {
-            Host::Domain(name) => ServerName::try_from(name.to_owned()).map_err(|cause| cause.to_string())?,
-            Host::Ipv4(ip) => ServerName::from(IpAddr::V4(ip)),
-            Host::Ipv6(ip) => ServerName::from(IpAddr::V6(ip)),
+        let opened = if *is_tls {
+            let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+            let name = ServerName::try_from(bare.to_owned()).map_err(|cause| cause.to_string())?;
+            let stream = self.tls.connect(name, stream).await.map_err(|cause| format!("TLS: {cause}"))?;
+            Connection::open(stream, address).await
+        } else {
+            Connection::open(stream, address).await
         };
-        let stream = self.tls.connect(name, stream).await.map_err(|cause| format!("TLS: {cause}"))?;
-        send(stream, request, driver).await
+        opened.map_err(|cause| cause.to_string())
     }
+}
+
+/// The request as it is sent to the place that the URL names.
+fn aim(url: &str, request: Request<Bytes>) -> Result<(Request<Full<Bytes>>, Place), String> {
+    let url = Url::parse(url).map_err(|cause| format!("{url} is no URL: {cause}"))?;
+    let host = url.host().ok_or("the URL names no host")?.to_string();
+    let port = url.port_or_known_default().ok_or("the URL has no port")?;
+    let authority = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let mut request = request.map(Full::new);
+    let path = &url[Position::BeforePath..Position::AfterQuery];
+    *request.uri_mut() = path.parse().map_err(|cause| format!("{url} is no URL: {cause}"))?;
+    let authority = HeaderValue::try_from(authority).map_err(|cause| cause.to_string())?;
+    request.headers_mut().insert(HOST, authority);
+    let agent = HeaderValue::from_static(concat!("Zero/", env!("CARGO_PKG_VERSION")));
+    request.headers_mut().insert(USER_AGENT, agent);
+    Ok((request, (url.scheme() == "https", host, port)))
 }
 
 fn silent(patience: Duration) -> String {
     format!("no answer within {} seconds", patience.as_secs())
 }
 
-async fn send<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-    stream: S,
-    request: Request<Full<Bytes>>,
-    driver: &mut JoinSet<()>,
-) -> Result<Response<Incoming>, String> {
-    let handshake = http1::Builder::new().max_buf_size(HEAD).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|cause| cause.to_string())?;
-    driver.spawn(async move { _ = connection.await });
-    sender.send_request(request).await.map_err(|cause| match std::error::Error::source(&cause) {
+async fn send(connection: &mut Connection, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+    let told = |cause: hyper::Error| match std::error::Error::source(&cause) {
         Some(source) => format!("no answer: {cause}: {source}"),
         None => format!("no answer: {cause}"),
-    })
+    };
+    connection.sender.ready().await.map_err(told)?;
+    connection.sender.send_request(request).await.map_err(told)
 }
 
-/// An answer that ends early has been given all the same.
-async fn read(mut body: Incoming, into: &mut Vec<u8>) {
-    while into.len() < BODY
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        if let Ok(data) = frame.into_data() {
-            into.extend_from_slice(&data[..data.len().min(BODY - into.len())]);
+/// An answer that ends early has been given all the same. Tells whether it was whole.
+async fn read(mut body: Incoming, into: &mut Vec<u8>) -> bool {
+    while into.len() < BODY {
+        match body.frame().await {
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    into.extend_from_slice(&data[..data.len().min(BODY - into.len())]);
+                }
+            }
+            Some(Err(_)) => return false,
+            None => return true,
         }
     }
+    false
 }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::outbound::{Egress, Purpose};
+use super::outbound::{Egress, Purpose, connect};
 use super::tls::provider;
 use crate::config::{Host, SyslogConfig};
 
@@ -58,7 +58,8 @@ impl Syslog {
     /// Why there is no connection, in words for whoever runs the collector.
     pub async fn connect(&self) -> Result<Connection, String> {
         let host = self.host.to_string();
-        let socket = self.egress.connect(Purpose::Syslog, &host, self.port, |_| Ok(())).await?;
+        let addresses = self.egress.permitted(Purpose::Syslog, &host, self.port, |_| Ok(())).await?;
+        let (socket, _) = connect(&addresses).await?;
         let patience = u32::try_from(PATIENCE.as_millis()).unwrap_or(u32::MAX);
         let kept = rustix::net::sockopt::set_tcp_user_timeout(&socket, patience)
             .and_then(|()| rustix::net::sockopt::set_socket_keepalive(&socket, true));

@@ -102,17 +102,17 @@ impl Egress {
         if permitted.is_empty() { Err(self.refuse(purpose, host)) } else { Ok(permitted) }
     }
 
-    /// Connects to an address that the host has now, that may leave, and that `permit` has nothing against.
+    /// The addresses that the host has now, that may leave, and that `permit` has nothing against.
     ///
     /// # Errors
-    /// Why there is no connection.
-    pub async fn connect(
+    /// Why there is none.
+    pub async fn permitted(
         &self,
         purpose: Purpose,
         host: &str,
         port: u16,
         permit: impl Fn(SocketAddr) -> Result<(), String>,
-    ) -> Result<TcpStream, String> {
+    ) -> Result<Vec<SocketAddr>, String> {
         let addresses = self.addresses(purpose, host).await.map_err(|why| why.to_string())?;
         let mut refusal = format!("{host} has no address");
         let mut permitted = Vec::new();
@@ -123,15 +123,7 @@ impl Egress {
             }
         }
         permitted.truncate(MOST_ADDRESSES);
-        let patience = if permitted.len() > 1 { CONNECT } else { PATIENCE };
-        for address in permitted {
-            match timeout(patience, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(cause)) => refusal = format!("cannot connect to {address}: {cause}"),
-                Err(_) => refusal = format!("{address} does not accept the connection"),
-            }
-        }
-        Err(refusal)
+        if permitted.is_empty() { Err(refusal) } else { Ok(permitted) }
     }
 
     /// Counts it; the log says it once an hour for each host, since some are tried every few seconds.
@@ -156,4 +148,21 @@ impl Egress {
              network.egress_exceptions"
         ))
     }
+}
+
+/// Connects to the first of these addresses that accepts it.
+///
+/// # Errors
+/// Why none of them does.
+pub async fn connect(addresses: &[SocketAddr]) -> Result<(TcpStream, SocketAddr), String> {
+    let patience = if addresses.len() > 1 { CONNECT } else { PATIENCE };
+    let mut refusal = "there is no address to connect to".to_owned();
+    for &address in addresses {
+        match timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((stream, address)),
+            Ok(Err(cause)) => refusal = format!("cannot connect to {address}: {cause}"),
+            Err(_) => refusal = format!("{address} does not accept the connection"),
+        }
+    }
+    Err(refusal)
 }

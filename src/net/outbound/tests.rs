@@ -1,6 +1,6 @@
 //! A name may mean another address at the second look; the connection goes only where it may.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,6 +47,83 @@ async fn a_name_that_leads_elsewhere_at_the_second_look_is_not_followed() {
     assert_eq!(heads.len(), 2);
     assert!(heads[0].starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{}", heads[0]);
     assert!(heads[0].contains(&format!("host: receiver.example:{port}\r\n")), "{}", heads[0]);
+}
+
+/// A receiver on every address of this machine; tells the address and the number of requests of each connection. Of these
+/// connections, counted from 0, it answers only the first request and ends at the next.
+async fn receiver(faithless: &'static [usize]) -> (u16, Arc<Mutex<Vec<(IpAddr, usize)>>>) {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let noted = connections.clone();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            noted.lock().unwrap().push((stream.local_addr().unwrap().ip(), 0));
+            let noted = noted.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while let Ok(1..) = stream.read(&mut request).await {
+                    let requests = &mut noted.lock().unwrap()[number].1;
+                    *requests += 1;
+                    if *requests > 1 && faithless.contains(&number) {
+                        return;
+                    }
+                    stream.try_write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+                }
+            });
+        }
+    });
+    (port, connections)
+}
+
+/// A client for whom the name has one set of these addresses after another.
+fn client(looks: &[&[[u8; 4]]]) -> Client {
+    let looks: Vec<Vec<IpAddr>> =
+        looks.iter().rev().map(|look| look.iter().copied().map(IpAddr::from).collect()).collect();
+    let looks = Mutex::new(looks);
+    let lookup = move |_, _| {
+        let found = looks.lock().unwrap().pop().expect("one look for each request");
+        Box::pin(async { Ok(found) }) as Found
+    };
+    let egress = Arc::new(Egress::with(NetworkConfig::default(), Box::new(lookup)));
+    Client::new(egress, Purpose::Webhook, Box::new(|_, _| Ok(())), None).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_while_the_name_leads_to_its_address() {
+    let (port, connections) = receiver(&[]).await;
+    let (one, other) = ([127, 0, 0, 1], [127, 0, 0, 2]);
+    let client = client(&[&[one], &[one], &[other], &[one, other], &[other]]);
+    let url = format!("http://receiver.example:{port}/");
+    for _ in 0..5 {
+        let answer = client.post(&url, &[], "{}".into()).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (200, &b"ok"[..]));
+    }
+    let connections = connections.lock().unwrap().clone();
+    let addresses: Vec<_> = connections.iter().map(|(address, _)| *address).collect();
+    assert_eq!(addresses, [IpAddr::from(one), IpAddr::from(other)]);
+    assert_eq!(connections.iter().map(|(_, requests)| requests).sum::<usize>(), 5);
+    // Another port is another place.
+    let (port, others) = receiver(&[]).await;
+    let client = self::client(&[&[one]]);
+    client.post(&format!("http://receiver.example:{port}/"), &[], "{}".into()).await.unwrap();
+    assert_eq!(others.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_lost_on_an_old_connection_is_sent_on_a_new_one() {
+    let (port, connections) = receiver(&[0, 1]).await;
+    let one: &[[u8; 4]] = &[[127, 0, 0, 1]];
+    let client = client(&[one; 3]);
+    for _ in 0..3 {
+        assert_eq!(
+            client.post(&format!("http://receiver.example:{port}/"), &[], "{}".into()).await.unwrap().status,
+            200
+        );
+    }
+    let requests: Vec<_> = connections.lock().unwrap().iter().map(|(_, requests)| *requests).collect();
+    assert_eq!(requests, [2, 2, 1]);
 }
 
 #[test]
