@@ -24,3 +24,4 @@ pub mod model;
 pub mod net;
 pub mod store;
 pub mod tasks;
+pub mod turns;

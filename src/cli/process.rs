@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
 
 use rustix::fs::Mode;
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit, umask};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// Makes the data directory, and whatever this process creates from now on, readable by its owner only.
 ///
@@ -77,17 +77,6 @@ fn used() -> u64 {
     // SAFETY: it only counts, under the allocator's own locks.
     let heap = unsafe { libc::mallinfo2() };
     (heap.uordblks + heap.hblkhd) as u64
-}
-
-/// The niceness of a thread in the background (setpriority(2)): about a tenth of the time of one that is not.
-const NICENESS: i32 = 10;
-
-/// Lets the other threads go first, where this one and they have not both a processor.
-pub(super) fn yield_to_others() {
-    // On Linux it is of the calling thread. Without it everything works, but requests wait longer.
-    if let Err(error) = setpriority_process(None, NICENESS) {
-        tracing::debug!(%error, "a thread in the background has the priority of all others");
-    }
 }
 
 /// Open files beside connections: the data file, the log, the runtime, outgoing connections.

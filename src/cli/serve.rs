@@ -1,5 +1,6 @@
 //! `zero serve`
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -20,6 +21,7 @@ use crate::app::{App, Ended, StartError, Started};
 use crate::clock::SystemClock;
 use crate::config::{Flags, Loaded, Source};
 use crate::logging::{self, Guard};
+use crate::turns;
 
 mod signals;
 mod supervisor;
@@ -120,8 +122,18 @@ fn runtime() -> io::Result<Runtime> {
         .worker_threads(workers)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("zero")
+        .on_thread_start(turns::long)
+        .on_thread_park(answer_in_short_turns)
         .enable_all()
         .build()
+}
+
+/// Only a thread that answers ever parks; those for work that blocks do not.
+fn answer_in_short_turns() {
+    thread_local!(static KNOWS: Cell<bool> = const { Cell::new(false) });
+    if !KNOWS.replace(true) {
+        turns::short();
+    }
 }
 
 /// Threads for what no request waits for: deliveries, backups and their proof. They get what time requests leave.
@@ -130,7 +142,7 @@ fn background() -> io::Result<Runtime> {
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("zero-background")
-        .on_thread_start(process::yield_to_others)
+        .on_thread_start(turns::last)
         .enable_all()
         .build()
 }
