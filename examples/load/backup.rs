@@ -50,7 +50,7 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     table.at_most("  GET one device meanwhile: p99 to idle", 3.0, "times", is / was, &detail);
     table.at_most("  memory above idle meanwhile", 64.0, "MiB", (peak as f64 - idle as f64) / MIB, "VmHWM to VmRSS");
 
-    let file = appliance.backups().join(made["file"].as_str().ok_or("a backup has a file")?);
+    let file = appliance.backups().join(made["name"].as_str().ok_or("a backup has a name")?);
     let elsewhere = folder()?;
     let took = appliance.restore(&file, elsewhere.path())?;
     let detail = format!("{:.0} MiB of backup", std::fs::metadata(&file)?.len() as f64 / MIB);
