@@ -144,7 +144,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
 
   await step("a token is listed with its uses, and can be deleted", async () => {
     await page.getByRole("link", { name: "Enrol", exact: true }).click();
-    await page.getByText("31 of 100 devices").waitFor();
+    await page.getByText("31 of 100 used").waitFor();
     await page.getByText("Owner, group, policy, tags").click();
     await look("enroll-tokens");
     await page.getByRole("button", { name: "Delete token: Front desk" }).click();

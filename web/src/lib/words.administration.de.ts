@@ -10,7 +10,7 @@ export const administration: Record<keyof typeof en, string> = {
   "nav.apikeys": "API-Schlüssel",
   "nav.settings": "Einstellungen",
   "nav.reference": "API",
-  "do.edit": "Ändern",
+  "do.edit": "Bearbeiten",
   "do.delete": "Löschen",
   "do.download": "Herunterladen",
   "do.kept": "Ich habe es gespeichert",
