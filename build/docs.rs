@@ -60,7 +60,7 @@ fn framed(page: &str, title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title} - Zero {}</title>\n\
-         <link rel=\"stylesheet\" href=\"/docs/docs.css\">\n</head>\n<body>\n\
+         <link rel=\"icon\" type=\"image/svg+xml\" href=\"/favicon.svg\">\n<link rel=\"stylesheet\" href=\"/docs/docs.css\">\n</head>\n<body>\n\
          <nav class=\"pages\" aria-label=\"Documentation\">\n<a href=\"/\">Dashboard</a>\n{pages}\n</nav>\n\
          <main>\n{body}</main>\n</body>\n</html>\n",
         env!("CARGO_PKG_VERSION")

@@ -51,7 +51,7 @@ export async function people({ browser, page, step, look, zero, admin, EVIL, PAS
     const other = await context.newPage();
     await other.goto(link);
     await other.getByLabel("New password").fill(PASSWORD);
-    await other.getByLabel("The same again").fill(PASSWORD);
+    await other.getByLabel("Repeat the password").fill(PASSWORD);
     await other.locator("form button").click();
     await other.getByRole("status").waitFor();
     await context.close();
@@ -62,13 +62,13 @@ export async function people({ browser, page, step, look, zero, admin, EVIL, PAS
     await page.getByRole("link", { name: "Import" }).click();
     const buffer = Buffer.from('name,email,groups\nGrace Hopper,grace@acme.example,"Engineering,Berlin"\nNobody,not-an-address,\n');
     await page.getByLabel("CSV file").setInputFiles({ name: "people.csv", mimeType: "text/csv", buffer });
-    await page.getByRole("button", { name: "Try it out" }).click();
-    await page.getByText("Good lines: 1. Broken lines: 1.").waitFor();
+    await page.getByRole("button", { name: "Check" }).click();
+    await page.getByText("Valid lines: 1. Invalid lines: 1.").waitFor();
     const { total } = await zero.call("GET", "/users", admin.token);
     assert.equal(total, 2);
     await look("import-tried");
     await page.getByRole("button", { name: "Import" }).click();
-    await page.getByText("Invited: 1. Lines left out: 1.").waitFor();
+    await page.getByText("Invited: 1. Skipped lines: 1.").waitFor();
     await look("import");
   });
 
@@ -91,6 +91,7 @@ export async function people({ browser, page, step, look, zero, admin, EVIL, PAS
     await dialog.getByText("/reset#").waitFor();
     await dialog.getByRole("button", { name: "Close" }).click();
     await page.getByRole("button", { name: "Sign out everywhere" }).click();
+    await look("person-revoke");
     await dialog.getByRole("button", { name: "Sign out everywhere" }).click();
     await page.getByText("Sessions ended: 0").waitFor();
     await look("person");

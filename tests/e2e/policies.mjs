@@ -26,7 +26,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     await page.goto(`${zero.url}/devices?q=Laptop+27`);
     await page.getByRole("link", { name: "Laptop 27" }).click();
     await page.getByRole("button", { name: "Wipe" }).click();
-    await dialog.getByLabel("It is lost").check();
+    await dialog.getByLabel("The device is lost").check();
     await dialog.getByText("can never confirm").waitFor();
     await dialog.getByLabel("to confirm").fill("Laptop 27");
     await look("device-force");
@@ -45,16 +45,16 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     await page.getByLabel("Name", { exact: true }).fill(EVIL);
     await page.getByRole("heading", { name: "USB" }).click();
     await page.getByLabel("USB devices").selectOption("no");
-    await page.getByLabel("Only note").selectOption("yes");
+    await page.getByLabel("Log only").selectOption("yes");
     await page.getByLabel("Always allowed").first().selectOption("list");
     await page.getByRole("textbox", { name: "Always allowed" }).fill("046d:c52b\n1050:0407");
     await page.getByRole("button", { name: "Create" }).click();
     await page.getByText("what is only noted is not prevented").first().waitFor();
     assert.equal(await page.evaluate(() => document.activeElement?.getAttribute("aria-invalid")), "true");
     await look("policy-wrong");
-    await page.getByLabel("Only note").selectOption("");
+    await page.getByLabel("Log only").selectOption("");
     await page.getByRole("button", { name: "Create" }).click();
-    await page.getByText("Neither to a group nor as the default").waitFor();
+    await page.getByText("Not assigned to a group or as the default").waitFor();
   });
 
   await step("the effect is seen before the policy is assigned to a group, and the device says where it comes from", async () => {
@@ -98,7 +98,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     await page.getByText("The first version").waitFor();
     await look("policy-versions");
     await page.getByRole("button", { name: "Roll back to this" }).last().click();
-    await dialog.getByText("Devices that change").waitFor();
+    await dialog.getByText("Devices affected").waitFor();
     await look("policy-rollback");
     await dialog.getByRole("button", { name: "Roll back to this" }).click();
     await page.getByText("Version 4").first().waitFor();
@@ -121,7 +121,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
     await dialog.getByRole("button", { name: "Delete policy" }).click();
     await dialog.getByText("this policy is in use").waitFor();
     await look("policy-delete");
-    await pick(dialog, "In its place", "basics", "Basics");
+    await pick(dialog, "Replacement", "basics", "Basics");
     await dialog.getByRole("button", { name: "Delete policy" }).click();
     await page.getByText("2 policies").waitFor();
     const { data } = await zero.call("GET", "/groups", admin.token);
@@ -131,7 +131,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
   await step("every setting has a German name", async () => {
     await page.evaluate(() => localStorage.setItem("zero.language", "de"));
     await page.goto(`${zero.url}/policies/new`);
-    for (const section of ["Netz", "USB", "Speicher", "Container", "Apps", "Konformität"]) {
+    for (const section of ["Netzwerk", "USB", "Speicher", "Container", "Apps", "Konformität"]) {
       await page.getByRole("heading", { name: section, exact: true }).click();
     }
     const names = await page.locator("details label").allInnerTexts();
@@ -144,7 +144,7 @@ export async function policies({ page, step, look, zero, admin, EVIL }) {
 
   await step("a token is listed with its uses, and can be deleted", async () => {
     await page.getByRole("link", { name: "Enrol", exact: true }).click();
-    await page.getByText("31 of 100 devices").waitFor();
+    await page.getByText("31 of 100 used").waitFor();
     await page.getByText("Owner, group, policy, tags").click();
     await look("enroll-tokens");
     await page.getByRole("button", { name: "Delete token: Front desk" }).click();

@@ -36,28 +36,28 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
     };
     await signIn(hers, "totp@acme.example", PASSWORD);
     await its("Set up an authenticator app").click();
-    await hers.getByLabel("Your password again").fill(PASSWORD);
+    await hers.getByLabel("Confirm your password").fill(PASSWORD);
     await its("Show the QR code").click();
     const secret = await hers.locator("dialog code").textContent();
-    await hers.getByLabel("Code of your authenticator app").fill("000000");
+    await hers.getByLabel("Code from your authenticator app").fill("000000");
     await its("Confirm").click();
     await hers.getByRole("alert").waitFor();
-    await hers.getByLabel("Code of your authenticator app").fill(totp(secret));
+    await hers.getByLabel("Code from your authenticator app").fill(totp(secret));
     await its("Confirm").click();
-    await its("I have kept them").waitFor();
+    await its("I have saved them").waitFor();
     const codes = (await hers.locator("dialog pre").textContent()).trim().split("\n");
     assert.ok(codes.length >= 8, String(codes.length));
     await look("factor-codes", hers);
-    await its("I have kept them").click();
-    await hers.getByText("An authenticator app guards your account").waitFor();
+    await its("I have saved them").click();
+    await hers.getByText("Your account is protected by an authenticator app").waitFor();
     await out();
     await signIn(hers, "totp@acme.example", PASSWORD);
-    await hers.getByLabel("Code of your authenticator app").waitFor();
+    await hers.getByLabel("Code from your authenticator app").waitFor();
     await look("sign-in-code", hers);
     // A code is good once: the one that set it up is spent.
-    await hers.getByLabel("Code of your authenticator app").fill(totp(secret, 1));
+    await hers.getByLabel("Code from your authenticator app").fill(totp(secret, 1));
     await its("Sign in").click();
-    await hers.getByText("An authenticator app guards your account").waitFor();
+    await hers.getByText("Your account is protected by an authenticator app").waitFor();
     await out();
     for (const fails of [false, true]) {
       await signIn(hers, "totp@acme.example", PASSWORD);
@@ -65,7 +65,7 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
       await hers.getByLabel("Recovery code").fill(codes[0]);
       await its("Sign in").click();
       if (fails) break;
-      await hers.getByText("An authenticator app guards your account").waitFor();
+      await hers.getByText("Your account is protected by an authenticator app").waitFor();
       await out();
     }
     await hers.getByRole("alert").waitFor();

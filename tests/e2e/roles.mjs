@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 
 /** The paths, and which roles may open them; a page that anybody may open names none. */
-const PAGES = [
+export const PAGES = [
   ["/"],
   ["/devices"],
   ["/devices/{device}"],
@@ -53,6 +53,12 @@ const OFFERS = {
 
 const everybody = ["super_admin", "admin", "auditor", "help_desk", "user"];
 
+/** A path of `PAGES` with the ids of what there is. */
+export const pathOf = (pattern, opened) => pattern.replace(/\{(\w+)\}/, (_, name) => opened[name]);
+
+/** Goes to another page as a link does. */
+export const visit = (page, path) => page.evaluate((to) => (history.pushState(null, "", to), dispatchEvent(new PopStateEvent("popstate"))), path);
+
 export async function roles({ browser, step, zero, admin, PASSWORD, watch, quiet, inspect, signIn }) {
   const opened = {};
   const may = (roles, role) => !roles || roles.split(" ").includes(role);
@@ -84,8 +90,8 @@ export async function roles({ browser, step, zero, admin, PASSWORD, watch, quiet
     const offered = new Set();
     const main = page.getByRole("main");
     for (const [pattern, roles] of PAGES) {
-      const path = pattern.replace(/\{(\w+)\}/, (_, name) => opened[name]);
-      await page.evaluate((to) => (history.pushState(null, "", to), dispatchEvent(new PopStateEvent("popstate"))), path);
+      const path = pathOf(pattern, opened);
+      await visit(page, path);
       await quiet(page);
       const refused = (await page.getByText("This page is not for your role").count()) > 0;
       if (refused === may(roles, role)) wrong.push(`${path} is ${refused ? "refused" : "open"}`);
@@ -108,4 +114,5 @@ export async function roles({ browser, step, zero, admin, PASSWORD, watch, quiet
     const walks = await Promise.all(everybody.map(async (role) => [role, await walk(role)]));
     assert.deepEqual(Object.fromEntries(walks), Object.fromEntries(everybody.map((role) => [role, []])));
   });
+  return opened;
 }

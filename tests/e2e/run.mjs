@@ -3,14 +3,18 @@
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { resolve } from "node:path";
 import { chromium } from "playwright-core";
 import { administration } from "./administration.mjs";
 import { start } from "./appliance.mjs";
+import { documentation } from "./documentation.mjs";
+import { german } from "./german.mjs";
 import { people } from "./people.mjs";
 import { policies } from "./policies.mjs";
 import { proof } from "./proof.mjs";
 import { roles } from "./roles.mjs";
 import { reach } from "./reach.mjs";
+import { updates } from "./updates.mjs";
 
 const root = new URL("../..", import.meta.url).pathname;
 const shots = `${root}target/screenshots`;
@@ -19,13 +23,15 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const EVIL = "<img src=x onerror=alert(1)>";
 const PASSWORD = "correct horse battery";
 
-const zero = await start(process.env.ZERO_BIN ?? `${root}target/release/zero`);
+const binary = resolve(process.env.ZERO_BIN ?? `${root}target/release/zero`);
+const zero = await start(binary);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox"] });
 const context = await browser.newContext({ ignoreHTTPSErrors: true, locale: "en-GB", viewport: { width: 1440, height: 900 } });
 const page = await context.newPage();
 const troubles = [];
 const foreign = [];
-const own = (url) => url.startsWith("data:") || url.startsWith(zero.url) || url.startsWith(`blob:${zero.url}`);
+const owns = [zero.url];
+const own = (url) => url.startsWith("data:") || owns.some((origin) => url.startsWith(origin) || url.startsWith(`blob:${origin}`));
 /** Notes what goes wrong on a page, in the story's list and in its own, which it returns. */
 function watch(page) {
   const its = [];
@@ -72,17 +78,24 @@ async function step(name, run) {
   }
 }
 
-/** What is wrong with a page: wider than the screen, or against axe, in either theme. `seen` is called with each look of it. */
+/** Whether a page fits the screen, narrow or wide. `seen` is called with each look of it. */
+async function fit(at, name, seen = async () => {}) {
+  const wrong = [];
+  for (const width of [390, 768, 1440]) {
+    await at.setViewportSize({ width, height: 900 });
+    const wide = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) wrong.push(`${name} is ${wide} pixels too wide at ${width}`);
+    await seen(width);
+  }
+  return wrong;
+}
+
+/** What is wrong with a page: wider than the screen, or against axe, in either theme. */
 async function inspect(at, name, seen = async () => {}) {
   const wrong = [];
   for (const theme of ["light", "dark"]) {
     await at.emulateMedia({ colorScheme: theme });
-    for (const width of [390, 768, 1440]) {
-      await at.setViewportSize({ width, height: 900 });
-      const wide = await at.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      if (wide > 0) wrong.push(`${name} is ${wide} pixels too wide at ${width}`);
-      await seen(theme, width);
-    }
+    wrong.push(...(await fit(at, name, (width) => seen(theme, width))));
     await at.evaluate(axe);
     // Only colours depend on the theme.
     const options = { resultTypes: ["violations"], ...(theme === "dark" && { runOnly: ["color-contrast"] }) };
@@ -94,13 +107,16 @@ async function inspect(at, name, seen = async () => {}) {
   return wrong;
 }
 
+/** A picture of a page, from its top on. */
+async function picture(at, name, width, theme) {
+  await at.evaluate(() => scrollTo(0, 0));
+  const height = Math.min(8000, await at.evaluate(() => document.documentElement.scrollHeight));
+  await at.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true, clip: { x: 0, y: 0, width, height } });
+}
+
 /** The same with pictures of a narrow and a wide screen. */
 async function look(name, at = page) {
-  const wrong = await inspect(at, name, async (theme, width) => {
-    if (width === 768) return;
-    await at.evaluate(() => scrollTo(0, 0));
-    await at.screenshot({ path: `${shots}/${name}-${width}-${theme}.png`, fullPage: true });
-  });
+  const wrong = await inspect(at, name, async (theme, width) => width !== 768 && (await picture(at, name, width, theme)));
   assert.deepEqual(wrong, []);
 }
 
@@ -109,6 +125,10 @@ await step("setup with the printed code leads to the overview", async () => {
   await page.goto(zero.url);
   await page.getByLabel("Setup code").fill(zero.code);
   await look("setup");
+  await page.getByRole("button", { name: "Deutsch" }).click();
+  await page.getByRole("heading", { name: "Appliance einrichten" }).waitFor();
+  await look("setup-de");
+  await page.getByRole("button", { name: "English" }).click();
   await page.getByLabel("Organization").fill("Acme");
   await page.getByLabel("Your name").fill("Ada Lovelace");
   await page.getByLabel("E-mail").fill("ada@acme.example");
@@ -120,7 +140,7 @@ await step("setup with the printed code leads to the overview", async () => {
   await page.getByRole("button", { name: "Set up" }).click();
   await page.getByText("update-ca-certificates").waitFor();
   await look("setup-trust");
-  await page.getByRole("button", { name: "To the overview" }).click();
+  await page.getByRole("button", { name: "Go to the overview" }).click();
   await page.getByText("No device yet").waitFor();
   await look("overview-empty");
 });
@@ -159,10 +179,10 @@ await step("sign out, a wrong password, and in again", async () => {
 let device;
 await step("a device enrols with the token that the page shows, and is seen to arrive", async () => {
   await page.getByRole("link", { name: "Enrol", exact: true }).click();
-  await page.getByLabel("What the token is for").fill("Front desk");
-  await page.getByLabel("Devices at most").fill("100");
+  await page.getByLabel("Name of the token").fill("Front desk");
+  await page.getByLabel("Maximum number of devices").fill("100");
   await look("enroll");
-  await page.getByRole("button", { name: "Make a token" }).click();
+  await page.getByRole("button", { name: "Create token" }).click();
   const command = await page.locator("pre").textContent();
   const token = /Bearer (\S+)'/.exec(command)[1];
   await page.getByText("Waiting for the first device").waitFor();
@@ -251,25 +271,15 @@ await step("sign-in and overview together weigh less than 200 KiB on a first vis
   await fresh.close();
 });
 
-const story = { browser, page, step, look, zero, admin, EVIL, PASSWORD, watch, quiet, inspect, signIn };
+const story = { binary, owns, browser, page, step, look, zero, admin, EVIL, PASSWORD, watch, quiet, fit, inspect, picture, signIn };
 await people(story);
 await policies(story);
 await reach(story);
 await administration(story);
-await roles(story);
-
-await step("German is complete, and help is a key away", async () => {
-  await page.keyboard.press("?");
-  await look("help");
-  await page.keyboard.press("Escape");
-  await page.getByText("Ada Lovelace").first().click();
-  await page.getByLabel("Language").selectOption("de");
-  await page.getByRole("link", { name: "Übersicht" }).click();
-  await quiet(page);
-  await look("menu-de");
-});
-
-await page.evaluate(() => localStorage.setItem("zero.language", "en"));
+const opened = await roles(story);
+await german(story, opened);
+await documentation(story);
+await updates(story);
 await proof(story);
 
 await step("nothing foreign was asked for, and nothing ran that should not", async () => {

@@ -10,6 +10,7 @@ export const auditActions = [
   "auth.reset.request", "auth.session.expired", "auth.session.revoked",
   "device.", "device.enroll", "device.unenroll", "device.update", "device.wipe", "device.lock", "device.unlock",
   "device.status.change", "device.policy.sync", "device.compliance.change", "device.command.expire",
+  "device.certificate.renew", "device.certificate.replace", "device.certificate.revoke",
   "enrollment_token.", "enrollment_token.create", "enrollment_token.delete",
   "policy.", "policy.create", "policy.update", "policy.delete", "policy.assign",
   "user.", "user.create", "user.update", "user.delete", "user.suspend", "user.resume", "user.role.change",
@@ -19,7 +20,10 @@ export const auditActions = [
   "webhook.redeliver", "webhook.rotate", "webhook.test",
   "api_key.", "api_key.create", "api_key.delete", "gdpr.", "gdpr.export", "gdpr.restrict", "gdpr.object", "gdpr.delete",
   "organization.", "organization.create", "organization.update", "organization.delete",
-  "audit.", "audit.export", "audit.checkpoint", "audit.retention", "system.", "system.setup", "system.recover_admin",
+  "audit.", "audit.export", "audit.checkpoint", "audit.retention",
+  "system.", "system.setup", "system.recover_admin", "system.backup", "system.restore", "system.mail.send", "system.syslog.skipped",
+  "system.signing_key.rotate", "system.settings.change", "system.settings.confirm", "system.settings.revert", "system.update.started",
+  "system.update.finished", "system.update.undone", "system.update.refused",
 ];
 export const resourceTypes = [
   "device", "user", "group", "role", "policy", "webhook", "api_key", "enrollment_token", "session", "organization",

@@ -83,10 +83,14 @@ export const settingName = (path: string) => worded("set", path.replace(/^policy
 export const settingHelp = ({ path, description }: Setting) => worded("help", path) ?? description;
 export const choiceName = (path: string, choice: string) => worded(`choice.${path.split(".").at(-1)}`, choice) ?? choice;
 
+/** What a switch says: some are about what is allowed. */
+export const switchName = (path: string, on: boolean) =>
+  /allowed$|_sharing$/.test(path) ? t(on ? "allowed" : "allowed.not") : t(on ? "yes" : "no");
+
 /** A setting's value in words. */
 export function valueText(path: string, value: unknown): string {
   if (value === null || value === undefined) return t("policy.unset");
-  if (typeof value === "boolean") return t(value ? "yes" : "no");
+  if (typeof value === "boolean") return switchName(path, value);
   if (Array.isArray(value)) return value.map(String).join(", ") || t("policy.nothing");
   return typeof value === "string" ? choiceName(path.replace(/^policy_data\./, ""), value) : typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -65,10 +65,26 @@ export function bytes(count: number): string {
 
 export const number = (value: number) => new Intl.NumberFormat(locale()).format(value);
 
-export const dateTime = (value: string) =>
-  new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(new Date(value));
+/** The reader's zone at that time, such as "CET". */
+function zone(at: Date): string {
+  const parts = new Intl.DateTimeFormat(locale(), { timeZoneName: "short" }).formatToParts(at);
+  return parts.find(({ type }) => type === "timeZoneName")?.value ?? "";
+}
 
-export const date = (value: string) => new Intl.DateTimeFormat(locale(), { dateStyle: "full" }).format(new Date(value));
+export function dateTime(value: string): string {
+  const at = new Date(value);
+  return `${new Intl.DateTimeFormat(locale(), { dateStyle: "medium", timeStyle: "short" }).format(at)} ${zone(at)}`;
+}
+
+/** A day, as the heading of times without their zone. */
+export function day(value: string): string {
+  const at = new Date(value);
+  return `${new Intl.DateTimeFormat(locale(), { dateStyle: "full" }).format(at)} · ${zone(at)}`;
+}
+
+/** A day of a statistic, which counts in UTC. */
+export const shortDay = (value: string) =>
+  new Intl.DateTimeFormat(locale(), { day: "numeric", month: "short", timeZone: "UTC" }).format(new Date(value));
 
 export const time = (value: string) => new Intl.DateTimeFormat(locale(), { timeStyle: "medium" }).format(new Date(value));
 

@@ -65,7 +65,7 @@ export const navigation: { to: string; label: Key; needs?: Permission; icon: str
 
   { to: "/audit-log", label: "nav.audit", needs: "audit.view", icon: "M6 3h12v18H6zM9 8h6M9 12h6M9 16h4" },
   { to: "/webhooks", label: "nav.webhooks", needs: "webhooks.view", icon: "M4 12h12M11 6l6 6-6 6M20 4v16" },
-  { to: "/api-keys", label: "nav.apikeys", needs: "api_keys.edit", icon: "M8 12a4 4 0 1 0 0 .1M12 12h9M18 12v4M15 12v3" },
+  { to: "/api-keys", label: "nav.apikeys", needs: "api_keys.edit", icon: "M8 11a5 5 0 1 0 .1 0M11.5 12.5L21 3M18 6l3 3M15 9l2 2" },
   { to: "/settings", label: "nav.settings", needs: "devices.view", icon: "M4 7h16M4 12h16M4 17h16M9 5v4M15 10v4M7 15v4" },
   { to: "/reference", label: "nav.reference", icon: "M8 6l-6 6 6 6M16 6l6 6-6 6" },
   { to: "/account", label: "nav.account", icon: "M12 4a4 4 0 1 0 .1 0M4 21c0-5 4-7 8-7s8 2 8 7" },
