@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use super::{StartError, failed};
+use crate::error::with_remedy;
 
 /// Everything the appliance knows.
 pub(super) const DATA_FILE: &str = crate::store::backup::DATA_FILE;
@@ -31,7 +32,7 @@ pub(super) fn take(data_dir: &Path) -> Result<File, StartError> {
     std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
     let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
+    let file = file.map_err(|error| failed(format_args!("cannot open {}: {}", path.display(), with_remedy(&error))))?;
     give_to_owner(data_dir, &path).map_err(|error| failed(format_args!("{}: {error}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
