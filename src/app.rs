@@ -62,7 +62,7 @@ pub use backup::{Salvaged, back_up, salvage};
 pub use bundle::bundle;
 use certificates::Certificates;
 pub use doctor::examine;
-use folder::{DATA_FILE, lock};
+use folder::{DATA_FILE, give_to_owner, lock};
 pub use restore::{Outcome, Wanted, restore};
 use update::{Start, Updater};
 
@@ -462,8 +462,10 @@ fn offline<T>(config: &Config, work: impl AsyncFnOnce(&Store, Time) -> Result<T,
     let clock = Arc::new(SystemClock::new());
     let _lock = lock(&config.server.data_dir)?;
     let ids = Arc::new(Ids::new(clock.clone() as Arc<dyn Clock>));
-    let store =
-        Store::open(&config.server.data_dir.join(DATA_FILE), &config.store, ids, clock.now()).map_err(failed)?;
+    let file = config.server.data_dir.join(DATA_FILE);
+    let store = Store::open(&file, &config.store, ids, clock.now()).map_err(failed)?;
+    let given = give_to_owner(&config.server.data_dir, &file);
+    given.map_err(|error| failed(format_args!("{}: {error}", file.display())))?;
     believe(&clock, store.clock_floor().map_err(failed)?, config.server.trust_clock);
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(failed)?;
     let done = runtime.block_on(work(&store, clock.now()));

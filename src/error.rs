@@ -1,6 +1,7 @@
 //! What can go wrong, in the words of the domain. Statuses belong to `http::respond`.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 /// One thing wrong with one member of a request.
@@ -61,4 +62,16 @@ impl Error {
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::Internal(cause.to_string())
     }
+}
+
+/// What the system says of a file, and what to do about it where that is sure.
+pub fn with_remedy(error: &io::Error) -> String {
+    let remedy = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "what happened to the disk is in the system's log (dmesg); check it, and mount it for writing"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on the disk",
+        _ => return error.to_string(),
+    };
+    format!("{error}: {remedy}")
 }

@@ -51,14 +51,16 @@ pub fn back_up(config: Config, file: &Path, protection: &Protection) -> Result<P
     // An older file is left as it is: to write to it would be to migrate it.
     if is_current {
         let noted = made.clone();
-        offline(&config, async |store, now| {
+        let told = offline(&config, async |store, now| {
             let made = noted.clone();
             let is_set_up = store.memory().directory().is_set_up();
             if is_set_up {
                 store.write(Stamp::system(now), move |tx| proven(tx, &made)).await?;
             }
             Ok(())
-        })?;
+        });
+        // The disk may be failing: then the backup is all there is.
+        told.map_err(|error| failed(format_args!("the backup is proven, but the data do not note it: {error}")))?;
     }
     Ok(made)
 }

@@ -20,6 +20,7 @@ use super::update;
 use crate::domain::Services;
 use crate::domain::status::Status;
 use crate::domain::updates::{LARGEST, Progress, UnderWay};
+use crate::error::with_remedy;
 use crate::http::dispatch::Dispatch;
 use crate::ids::fill_random;
 use crate::model::backup::{Contents, ProvenBackup};
@@ -180,7 +181,8 @@ fn take_update(
             runtime.block_on(asked).map_or_else(|error| Begun::Refused(error.to_string()), Begun::UnderWay)
         }
         Err(error) => {
-            Begun::Refused(format!("the update cannot be kept in {}: {error}", services.data_dir().display()))
+            let why = with_remedy(&error);
+            Begun::Refused(format!("the update cannot be kept in {}: {why}", services.data_dir().display()))
         }
     };
     say(stream, &begun)

@@ -1,9 +1,12 @@
 //! The data directory: who works on it, and what lies in it.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 use super::{StartError, failed};
+use crate::error::with_remedy;
 
 /// Everything the appliance knows.
 pub(super) const DATA_FILE: &str = crate::store::backup::DATA_FILE;
@@ -29,7 +32,8 @@ pub(super) fn take(data_dir: &Path) -> Result<File, StartError> {
     std::fs::create_dir_all(data_dir).map_err(|error| failed(format_args!("{}: {error}", data_dir.display())))?;
     let path = data_dir.join(LOCK_FILE);
     let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| failed(format_args!("cannot open {}: {error}", path.display())))?;
+    let file = file.map_err(|error| failed(format_args!("cannot open {}: {}", path.display(), with_remedy(&error))))?;
+    give_to_owner(data_dir, &path).map_err(|error| failed(format_args!("{}: {error}", path.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(failed(format_args!(
@@ -38,6 +42,22 @@ pub(super) fn take(data_dir: &Path) -> Result<File, StartError> {
         ))),
         Err(TryLockError::Error(error)) => Err(failed(format_args!("cannot lock {}: {error}", path.display()))),
     }
+}
+
+/// Gives what root has made in the data directory to the directory's owner: that is whom the appliance runs as, and it could
+/// not read it otherwise.
+pub(super) fn give_to_owner(data_dir: &Path, made: &Path) -> io::Result<()> {
+    let owner = data_dir.metadata()?;
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return Ok(());
+    }
+    lchown(made, Some(owner.uid()), Some(owner.gid()))?;
+    if made.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(made)? {
+            give_to_owner(data_dir, &entry?.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes sure that no server starts on the folder while it is read; makes no file there. `None` where a server runs.

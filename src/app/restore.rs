@@ -7,7 +7,7 @@ use std::io::{self, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::folder::{DATA_FILE, LOCK_FILE, RESTORING, take};
+use super::folder::{DATA_FILE, LOCK_FILE, RESTORING, give_to_owner, take};
 use super::{StartError, failed, update};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::config::Config;
@@ -61,7 +61,11 @@ pub fn restore(config: &Config, wanted: &Wanted) -> Result<Outcome, StartError> 
     let erased = erasures(config, wanted)?;
     let stage = data_dir.join(format!("{STAGE}{:08x}", std::process::id()));
     let staged = stage_restore(config, wanted, file, &stage, erased);
-    let (restored, aftermath) = match staged {
+    let given = staged.and_then(|staged| {
+        give_to_owner(data_dir, &stage).map_err(|error| unusable(&stage, error))?;
+        Ok(staged)
+    });
+    let (restored, aftermath) = match given {
         Ok(staged) => staged,
         Err(error) => {
             let _ = fs::remove_dir_all(&stage);
@@ -171,6 +175,7 @@ fn clear_stages(data_dir: &Path) -> io::Result<()> {
 fn swap(data_dir: &Path, stage: &Path, present: &[PathBuf], now: Time) -> io::Result<Option<PathBuf>> {
     let marker = data_dir.join(RESTORING);
     File::create(&marker)?.sync_all()?;
+    give_to_owner(data_dir, &marker)?;
     sync(data_dir)?;
     let mut aside = None;
     if !present.is_empty() {
@@ -178,6 +183,7 @@ fn swap(data_dir: &Path, stage: &Path, present: &[PathBuf], now: Time) -> io::Re
         let free = (0..).map(|n| data_dir.join(format!("{REPLACED}{time}-{n}"))).find(|path| !path.exists());
         let folder = free.ok_or(ErrorKind::AlreadyExists)?;
         fs::create_dir(&folder)?;
+        give_to_owner(data_dir, &folder)?;
         for name in present {
             fs::rename(data_dir.join(name), folder.join(name))?;
         }

@@ -79,13 +79,13 @@ impl Install {
         run(Command::new("systemctl").arg("daemon-reload"))?;
         // Comes back when the appliance is ready.
         run(Command::new("systemctl").args(["restart", "zero.service"]))
-            .map_err(|why| format!("{why}\nThe journal says why: journalctl -u zero -n 20"))?;
+            .map_err(|why| format!("{why}\nThe journal says why: sudo journalctl -u zero -n 20"))?;
         Ok(match is_upgrade {
             true => format!("Upgraded to {}. The appliance runs.\n", env!("CARGO_PKG_VERSION")),
             false => "\
 Installed. The appliance runs, on port 443 (/etc/zero/zero.toml).
 
-  Address, setup code and fingerprint   journalctl -u zero -o cat | grep -A8 'not been set up'
+  Address, setup code and fingerprint   sudo journalctl -u zero -o cat | grep -A8 'not been set up'
   State                                 systemctl status zero
 "
             .into(),

@@ -1,8 +1,8 @@
 //! What a process sets up for itself before it touches data or accepts connections.
 
-use std::fs::DirBuilder;
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rustix::fs::Mode;
@@ -15,7 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 pub(super) fn make_data_dir(path: &Path) -> Result<(), String> {
     umask(Mode::RWXG | Mode::RWXO);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.and_then(|()| path.metadata()).map(|metadata| warn_if_open(path, metadata.mode())).map_err(|error| {
+    made.and_then(|()| close(path)).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => "; choose another with --data-dir, or let this user write there",
             io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => "; a file is in its place",
@@ -25,11 +25,19 @@ pub(super) fn make_data_dir(path: &Path) -> Result<(), String> {
     })
 }
 
-fn warn_if_open(path: &Path, mode: u32) {
-    if mode & 0o077 != 0 {
+/// A directory that was made for the appliance and is still empty, as a container's volume, is closed to other users.
+/// Others may look into one with something in it on purpose: that is only said.
+fn close(path: &Path) -> io::Result<()> {
+    let mode = path.metadata()?.mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(path)?.next().is_none();
+    if !is_empty || fs::set_permissions(path, Permissions::from_mode(0o700)).is_err() {
         let mode = format!("{:o}", mode & 0o7777);
         tracing::warn!(path = %path.display(), mode, "other users can look into the data directory; chmod 700 it");
     }
+    Ok(())
 }
 
 /// Bytes from which on a block of memory is returned to the system as soon as it is free.

@@ -105,7 +105,7 @@ fn run_logged(settings: Loaded, config_file: Option<PathBuf>, log: &Arc<Guard>) 
     match ended? {
         Ended::Stopped => tracing::info!("stopped"),
         Ended::Updating(socket) => {
-            supervisor::wait_for(ready_within + LAST_WORK);
+            supervisor::wait_for(ready_within + supervisor::START);
             tracing::info!("closed, for an update");
             log.flush();
             let error = start.again(&socket);

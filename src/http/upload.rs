@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::respond::Failure;
-use crate::error::Error;
+use crate::error::{Error, with_remedy};
 use crate::ids::fill_random;
 
 /// From one piece to the next, at most.
@@ -65,7 +65,7 @@ impl Upload {
         let written = writing.await.map_err(Error::internal)?;
         written.map_err(|error| {
             Failure::from(Error::Unavailable {
-                message: format!("the file cannot be kept: {error}. Make room on the disk, then send it again"),
+                message: format!("the file cannot be kept: {}. Then send it again", with_remedy(&error)),
                 retry_after: Duration::from_secs(60),
             })
         })?;

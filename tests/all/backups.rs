@@ -2,6 +2,7 @@
 //! who have been erased since.
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -114,6 +115,28 @@ async fn a_backup_of_a_running_appliance_restores_to_the_same_lists_counts_and_l
     let setup = other.send(other.request(reqwest::Method::GET, "/setup")).await.expect(200);
     assert_eq!(setup["required"], false);
     refused(restore(&other.folder.path().join("data"), &file, &["--force"]), "another zero is running");
+}
+
+/// The service could not read what root has put into its directory.
+#[test]
+fn what_root_makes_in_the_directory_of_the_service_belongs_to_the_service() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("only root can give files away: not tested");
+    }
+    let (folder, owner) = (TempDir::new().unwrap(), Some(65534));
+    let (data, file) = (folder.path().join("data"), folder.path().join("zero.backup"));
+    fs::create_dir(&data).unwrap();
+    chown(&data, owner, owner).unwrap();
+    let foreign = || {
+        let find = Command::new("find").arg(&data).args(["!", "-uid", "65534"]).output().unwrap();
+        String::from_utf8(find.stdout).unwrap()
+    };
+    assert!(init(&data).status.success());
+    assert_eq!(foreign(), "");
+    works(backup(&data, &file));
+    works(restore(&data, &file, &["--force"]));
+    assert_eq!(foreign(), "");
+    assert!(data.join("zero.redb").exists());
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The binary as its users meet it: commands, signals, kills, damaged files.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -28,6 +30,18 @@ fn init_refuses_a_folder_that_is_set_up_and_serve_a_file_that_is_damaged() {
         assert_eq!(serve.status.code(), Some(1));
         assert!(!serve.stderr.is_empty());
         assert!(std::fs::read(&file).unwrap() == damaged, "the file was changed");
+    }
+}
+
+/// As a volume or a mounted disk is handed over.
+#[test]
+fn an_empty_folder_for_the_data_is_closed_to_other_users_and_one_with_something_in_it_is_left() {
+    for (there, mode) in [(None, 0o700), (Some("of somebody"), 0o755)] {
+        let data = TempDir::new().unwrap();
+        std::fs::set_permissions(data.path(), Permissions::from_mode(0o755)).unwrap();
+        there.map(|name| std::fs::write(data.path().join(name), "").unwrap());
+        assert!(init(data.path()).status.success());
+        assert_eq!(data.path().metadata().unwrap().permissions().mode() & 0o777, mode, "{there:?}");
     }
 }
 

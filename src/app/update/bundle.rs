@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use super::sync;
 use crate::config::PublicKey;
+use crate::error::with_remedy;
 use crate::store::SCHEMA_VERSION;
 
 pub const MANIFEST: &str = "manifest.json";
@@ -75,7 +76,7 @@ pub enum Refusal {
     Older { theirs: String, running: String },
     #[error("the update is damaged: {0}. Get it again")]
     Damaged(String),
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), with_remedy(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 

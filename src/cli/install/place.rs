@@ -91,9 +91,10 @@ impl Place {
     }
 
     pub fn remove_folder(&self, folder: &str) -> Step<()> {
-        match fs::remove_dir_all(self.path(folder)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(format!("/{folder}: {error}")),
-            _ => Ok(()),
+        match fs::remove_dir_all(self.path(folder)).map_err(|error| (error.kind(), error)) {
+            // A disk of its own is mounted there: it stays, empty.
+            Err((io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy, _)) | Ok(()) => Ok(()),
+            Err((_, error)) => Err(format!("/{folder}: {error}")),
         }
     }
 }

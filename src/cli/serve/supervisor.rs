@@ -15,6 +15,10 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Shortest time between two signs of life: bounds what a wrong `WATCHDOG_USEC` costs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
+/// How long a start may take, as the unit says (`TimeoutStartSec`). After an update that had to be undone the old version
+/// has as long: the service manager counts no start then.
+pub(super) const START: Duration = Duration::from_secs(600);
+
 pub(super) struct Supervisor<H> {
     healthy: H,
     watchdog: Option<Duration>,
@@ -99,6 +103,7 @@ mod tests {
         assert!(value("TimeoutStopSec").parse::<u64>().unwrap() > longest.as_secs());
         assert_eq!(value("RestartPreventExitStatus"), crate::cli::WRONG_USAGE.to_string());
         assert_eq!(value("Type"), "notify");
+        assert_eq!(value("TimeoutStartSec"), super::START.as_secs().to_string());
     }
 
     #[test]

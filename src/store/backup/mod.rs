@@ -17,7 +17,7 @@ use super::engine::Read;
 use super::tables::META;
 use super::write::Tx;
 use crate::clock::Time;
-use crate::error::Error;
+use crate::error::{Error, with_remedy};
 
 pub use file::{Saved, copy, files_of, save};
 pub use load::{Restored, load, prove};
@@ -46,7 +46,7 @@ pub fn last(from: &impl Read) -> Result<Option<Time>, Error> {
 /// Why there is no backup, or why one is not restored. Each text says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), with_remedy(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("{} is there already: give another name, a backup is never replaced", .0.display())]
     Exists(PathBuf),
