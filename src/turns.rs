@@ -4,9 +4,11 @@
 //! wait longer for what computes beside them.
 
 use std::mem::size_of;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How long a thread that answers goes on at a time: the shortest there is. In exchange it begins as soon as it has
 /// something to do, also while another is in the middle of its own turn.
@@ -25,11 +27,27 @@ pub fn long() {
     set(Duration::ZERO);
 }
 
-/// For a thread that nobody waits for.
+/// For a thread that nobody waits for. One processor is left to the others, where there are several: what is in the middle
+/// of a system call ends it before it makes room, and a backup makes long ones.
 pub fn last() {
     if let Err(error) = setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "a thread in the background has the priority of all others");
     }
+    // Once for all, since each such thread has what the one that started it has.
+    static OTHERS: OnceLock<Option<CpuSet>> = OnceLock::new();
+    if let Some(others) = OTHERS.get_or_init(all_but_one)
+        && let Err(error) = sched_setaffinity(None, others)
+    {
+        tracing::debug!(%error, "a thread in the background uses all processors");
+    }
+}
+
+/// The processors that this thread may use, without the first; `None` when that is the only one.
+fn all_but_one() -> Option<CpuSet> {
+    let mut processors = sched_getaffinity(None).ok()?;
+    let first = (0..CpuSet::MAX_CPU).find(|number| processors.is_set(*number))?;
+    processors.unset(first);
+    (processors.count() > 0).then_some(processors)
 }
 
 fn set(turn: Duration) {

@@ -39,7 +39,9 @@ fn an_empty_folder_for_the_data_is_closed_to_other_users_and_one_with_something_
     for (there, mode) in [(None, 0o700), (Some("of somebody"), 0o755)] {
         let data = TempDir::new().unwrap();
         std::fs::set_permissions(data.path(), Permissions::from_mode(0o755)).unwrap();
-        there.map(|name| std::fs::write(data.path().join(name), "").unwrap());
+        if let Some(name) = there {
+            std::fs::write(data.path().join(name), "").unwrap();
+        }
         assert!(init(data.path()).status.success());
         assert_eq!(data.path().metadata().unwrap().permissions().mode() & 0o777, mode, "{there:?}");
     }
