@@ -1,9 +1,15 @@
 //! The data directory: who works on it, and what lies in it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, lchown};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat, openat};
+use rustix::io::Errno;
+use rustix::path::Arg;
+use rustix::process::geteuid;
 
 use super::{StartError, failed};
 use crate::error::with_remedy;
@@ -45,16 +51,31 @@ pub(super) fn take(data_dir: &Path) -> Result<File, StartError> {
 }
 
 /// Gives what root has made in the data directory to the directory's owner: that is whom the appliance runs as, and it could
-/// not read it otherwise.
+/// not read it otherwise. `made` lies right in the directory.
 pub(super) fn give_to_owner(data_dir: &Path, made: &Path) -> io::Result<()> {
-    let owner = data_dir.metadata()?;
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+    let directory = File::open(data_dir)?;
+    let owner = directory.metadata()?;
+    if !geteuid().is_root() || owner.uid() == 0 {
         return Ok(());
     }
-    lchown(made, Some(owner.uid()), Some(owner.gid()))?;
-    if made.symlink_metadata()?.is_dir() {
-        for entry in fs::read_dir(made)? {
-            give_to_owner(data_dir, &entry?.path())?;
+    let name = made.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    give(directory.as_fd(), name, Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
+}
+
+/// By open directories and without following links: the owner may rename what is in the directory meanwhile, and must not
+/// be given anything elsewhere.
+fn give(directory: BorrowedFd<'_>, name: impl Arg + Copy, user: Uid, group: Gid) -> io::Result<()> {
+    chownat(directory, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let inner = match openat(directory, name, flags, Mode::empty()) {
+        Ok(inner) => inner,
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for entry in Dir::read_from(&inner)? {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            give(inner.as_fd(), entry.file_name(), user, group)?;
         }
     }
     Ok(())
