@@ -274,9 +274,9 @@ impl App {
         let (drain, mut spare, mut ended) = (self.drain, Some(listener.spare().map_err(failed)?), Ended::Stopped);
         let mut tasks = tasks::start(background, &services, heartbeat_flush, post, collector);
         tasks.spawn(certificates.clone().keep());
-        tasks.spawn(self.updater.run(services.clone()));
+        tasks.spawn_on(self.updater.run(services.clone()), background);
         if let Some(listener) = self.control {
-            tasks.spawn(control::serve(listener, dispatch.clone()));
+            tasks.spawn_on(control::serve(listener, dispatch.clone()), background);
         }
         let (mut disk, mut broken) = (services.store.failed(), None);
         let stop = async {

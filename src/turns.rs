@@ -7,7 +7,7 @@ use std::mem::size_of;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// How long a thread that answers goes on at a time: the shortest there is. In exchange it begins as soon as it has
@@ -55,7 +55,7 @@ fn set(turn: Duration) {
         size: size_of::<libc::sched_attr>() as u32,
         sched_policy: libc::SCHED_OTHER.unsigned_abs(),
         sched_flags: 0,
-        sched_nice: 0,
+        sched_nice: getpriority_process(None).unwrap_or_default(),
         sched_priority: 0,
         sched_runtime: turn.as_nanos() as u64,
         sched_deadline: 0,

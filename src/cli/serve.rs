@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -56,6 +56,9 @@ pub(super) struct Serve {
 /// Threads for work that blocks: files and password hashing, both of which have tighter bounds of their own.
 const BLOCKING_THREADS: usize = 32;
 
+/// Threads in the background, beside those for work that blocks: one that waits for the disk does not stop the other.
+const BACKGROUND_THREADS: usize = 2;
+
 /// How often memory that lies idle is looked for.
 const TRIM: Duration = Duration::from_secs(2);
 
@@ -100,12 +103,16 @@ fn run_logged(settings: Loaded, config_file: Option<PathBuf>, log: &Arc<Guard>) 
     let (runtime, background) = (runtime().map_err(threadless)?, background().map_err(threadless)?);
     let ready_within = config.update.ready_within;
     let ended = runtime.block_on(serve(settings, &mut start, log, background.handle()));
-    runtime.shutdown_timeout(LAST_WORK);
-    background.shutdown_timeout(LAST_WORK);
+    if let Ok(Ended::Updating(_)) = &ended {
+        supervisor::wait_for(ready_within + supervisor::START);
+    }
+    let last = Instant::now() + LAST_WORK;
+    for runtime in [runtime, background] {
+        runtime.shutdown_timeout(last.saturating_duration_since(Instant::now()));
+    }
     match ended? {
         Ended::Stopped => tracing::info!("stopped"),
         Ended::Updating(socket) => {
-            supervisor::wait_for(ready_within + supervisor::START);
             tracing::info!("closed, for an update");
             log.flush();
             let error = start.again(&socket);
@@ -139,7 +146,7 @@ fn answer_in_short_turns() {
 /// Threads for what no request waits for: deliveries, backups and their proof. They get what time requests leave.
 fn background() -> io::Result<Runtime> {
     Builder::new_multi_thread()
-        .worker_threads(1)
+        .worker_threads(BACKGROUND_THREADS)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("zero-background")
         .on_thread_start(turns::last)

@@ -34,7 +34,7 @@ const AUDIT: Duration = Duration::from_secs(60 * 60);
 /// How often a write is tried, for `/health` and the watchdog.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Starts all tasks, on the threads of `background`; dropping the set ends them.
+/// Starts all tasks, but for two on the threads of `background`; dropping the set ends them.
 pub fn start(
     background: &Handle,
     services: &Arc<Services>,
@@ -42,14 +42,19 @@ pub fn start(
     post: Arc<Post>,
     collector: Option<Arc<Connect>>,
 ) -> JoinSet<()> {
-    let _spawned_there = background.enter();
     let mut tasks = JoinSet::new();
+    // The probe is to see when the disk keeps everything in the background waiting, and people wait for settings.
+    tasks.spawn(settings(services.clone()));
+    tasks.spawn(every(PROBE, services.clone(), |services| async move {
+        services.probe().await;
+        Ok(())
+    }));
+    let _spawned_there = background.enter();
     if let Some(connect) = collector {
         tasks.spawn(syslog::run(services.clone(), connect));
     }
     tasks.spawn(webhooks::run(services.clone(), post));
     tasks.spawn(backups::run(services.clone()));
-    tasks.spawn(settings(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(HISTORY, services.clone(), |services| async move { services.forget_commands().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
@@ -63,10 +68,6 @@ pub fn start(
     tasks.spawn(every(AUDIT, services.clone(), |services| async move {
         services.checkpoint_logs().await?;
         services.expire_audit_logs().await
-    }));
-    tasks.spawn(every(PROBE, services.clone(), |services| async move {
-        services.probe().await;
-        Ok(())
     }));
     tasks
 }

@@ -17,8 +17,8 @@ use crate::ids::{DeliveryId, OrganizationId, WebhookId};
 const TO_PROVEN: usize = 128;
 /// Requests under way to all others: however many of them hang, they take no place from those.
 const TO_OTHERS: usize = 256;
-/// How often it is written down what has ended: by all lanes at the same moments, so that one commit takes it all. What a
-/// crash takes with it is sent once more, under the same id.
+/// How often it is written down what has ended: by all lanes at the same moments, so that one commit takes it all. What is
+/// not written when the process ends is sent once more, under the same id.
 const BEAT: Duration = Duration::from_millis(50);
 /// How long a lane rests when the store does not answer.
 const REST: Duration = Duration::from_secs(1);
@@ -34,8 +34,8 @@ struct Slots {
 
 impl Slots {
     fn next_beat(&self) -> Instant {
-        let beats = self.began.elapsed().div_duration_f64(BEAT).floor() as u32;
-        self.began + BEAT * beats.saturating_add(1)
+        let beats = self.began.elapsed().as_millis() / BEAT.as_millis();
+        self.began + BEAT * u32::try_from(beats + 1).unwrap_or(u32::MAX)
     }
 }
 
@@ -100,7 +100,7 @@ impl Lane {
         loop {
             let lane = match self.services.lane(organization, webhook, &taken, attempts.len()) {
                 Ok(Some(lane)) => lane,
-                Ok(None) => return self.write((organization, webhook), ended).await,
+                Ok(None) => return self.write((organization, webhook), &mut taken, &mut ended).await,
                 Err(error) => {
                     rest(&error).await;
                     continue;
@@ -127,22 +127,19 @@ impl Lane {
                     if ended.is_empty() {
                         beat = self.slots.next_beat();
                     }
-                    if tried.as_ref().is_ok_and(|tried| !tried.is_delivered()) {
-                        // Whether it gets any more, depends on it.
-                        beat = Instant::now();
-                    }
+                    let has_failed = tried.as_ref().is_ok_and(|tried| !tried.is_delivered());
                     ended.extend(tried);
                     if attempts.is_empty() {
                         // An attempt that panicked has told nobody.
                         taken = ended.iter().map(|tried| tried.delivery).collect();
                     }
+                    if has_failed {
+                        // Whether the receiver gets any more, depends on it.
+                        self.write((organization, webhook), &mut taken, &mut ended).await;
+                    }
                 }
                 () = sleep_until(beat.into()), if !ended.is_empty() => {
-                    let ended = std::mem::take(&mut ended);
-                    for tried in &ended {
-                        taken.remove(&tried.delivery);
-                    }
-                    self.write((organization, webhook), ended).await;
+                    self.write((organization, webhook), &mut taken, &mut ended).await;
                 }
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = self.news.notified() => {}
@@ -150,9 +147,12 @@ impl Lane {
         }
     }
 
-    async fn write(&self, (organization, webhook): Key, ended: Vec<Tried>) {
+    async fn write(&self, (organization, webhook): Key, taken: &mut HashSet<DeliveryId>, ended: &mut Vec<Tried>) {
+        for tried in &*ended {
+            taken.remove(&tried.delivery);
+        }
         if !ended.is_empty()
-            && let Err(error) = self.services.record_attempts(organization, webhook, ended).await
+            && let Err(error) = self.services.record_attempts(organization, webhook, std::mem::take(ended)).await
         {
             // They are sent once more: better than not at all.
             rest(&error).await;
