@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use rustls::pki_types::pem::PemObject;
@@ -107,11 +107,12 @@ impl Client {
         let sent = async {
             let (request, place) = aim(url, request)?;
             let addresses = self.addresses(&place).await?;
-            while let Some(mut connection) = self.kept.take(&place, &addresses) {
-                // What fails on it may fail because it was old.
-                if let Ok(response) = send(&mut connection, request.clone()).await {
-                    return Ok((response, connection, place));
-                }
+            // What fails on it may fail because it was old; some say so with 408 (RFC 9110, section 15.5.9).
+            if let Some(mut connection) = self.kept.take(&place, &addresses)
+                && let Ok(response) = send(&mut connection, request.clone()).await
+                && response.status() != StatusCode::REQUEST_TIMEOUT
+            {
+                return Ok((response, connection, place));
             }
             let mut connection = self.open(&place, &addresses).await?;
             Ok::<_, String>((send(&mut connection, request).await?, connection, place))

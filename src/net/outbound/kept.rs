@@ -65,18 +65,20 @@ impl Kept {
         Some(there.swap_remove(at))
     }
 
-    /// Keeps a connection whose last answer has been taken whole, if there is room.
+    /// Keeps a connection whose last answer has been taken whole; past the most, the oldest one goes.
     pub fn put(&self, place: Place, connection: Connection) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, there| {
             there.retain(Connection::is_usable);
             !there.is_empty()
         });
-        if kept.values().map(Vec::len).sum::<usize>() < TO_ALL {
-            let there = kept.entry(place).or_default();
-            if there.len() < TO_ONE {
-                there.push(connection);
-            }
+        if kept.values().map(Vec::len).sum::<usize>() >= TO_ALL {
+            let oldest = kept.values().flatten().map(|connection| connection.opened).min();
+            kept.values_mut().for_each(|there| there.retain(|connection| Some(connection.opened) != oldest));
+        }
+        let there = kept.entry(place).or_default();
+        if there.len() < TO_ONE {
+            there.push(connection);
         }
     }
 }
