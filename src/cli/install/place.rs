@@ -91,10 +91,15 @@ impl Place {
     }
 
     pub fn remove_folder(&self, folder: &str) -> Step<()> {
-        match fs::remove_dir_all(self.path(folder)).map_err(|error| (error.kind(), error)) {
+        let path = self.path(folder);
+        let Err(error) = fs::remove_dir_all(&path) else { return Ok(()) };
+        let is_empty = || fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
+        match error.kind() {
+            io::ErrorKind::NotFound => Ok(()),
             // A disk of its own is mounted there: it stays, empty.
-            Err((io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy, _)) | Ok(()) => Ok(()),
-            Err((_, error)) => Err(format!("/{folder}: {error}")),
+            io::ErrorKind::ResourceBusy if is_empty() => Ok(()),
+            io::ErrorKind::ResourceBusy => Err(format!("/{folder}: a disk is mounted in it: unmount that, then again")),
+            _ => Err(format!("/{folder}: {error}")),
         }
     }
 }
