@@ -33,8 +33,11 @@ fn close(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     let is_empty = fs::read_dir(path)?.next().is_none();
-    if !is_empty || fs::set_permissions(path, Permissions::from_mode(0o700)).is_err() {
-        let mode = format!("{:o}", mode & 0o7777);
+    let closed = is_empty && fs::set_permissions(path, Permissions::from_mode(0o700)).is_ok();
+    let mode = format!("{:o}", mode & 0o7777);
+    if closed {
+        tracing::info!(path = %path.display(), was = mode, "closed the empty data directory to other users");
+    } else {
         tracing::warn!(path = %path.display(), mode, "other users can look into the data directory; chmod 700 it");
     }
     Ok(())

@@ -65,7 +65,7 @@ impl Upload {
         let written = writing.await.map_err(Error::internal)?;
         written.map_err(|error| {
             Failure::from(Error::Unavailable {
-                message: format!("the file cannot be kept: {}. Then send it again", with_remedy(&error)),
+                message: format!("the file cannot be kept: {}; send it again after that", with_remedy(&error)),
                 retry_after: Duration::from_secs(60),
             })
         })?;
