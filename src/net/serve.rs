@@ -64,6 +64,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Time that a piece of an answer (16 KiB) may wait for the client to take it.
     pub unread: Duration,
+    /// Time for a connection that has asked nothing yet to do so, from when the server drains.
+    pub arriving: Duration,
     /// Time for a connection without requests to close in order, once it has been told to.
     pub parting: Duration,
 }
@@ -79,6 +81,7 @@ impl Default for Limits {
             streams: 128,
             idle: Duration::from_secs(45),
             unread: Duration::from_secs(45),
+            arriving: Duration::from_millis(500),
             parting: Duration::from_secs(3),
         }
     }
@@ -106,7 +109,7 @@ pub async fn run<S, F, B>(
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let admission = Admission::new(limits.connections, limits.connections_per_address);
-    let (draining, drained) = watch::channel(false);
+    let (draining, drained) = watch::channel(None);
     let server = Arc::new(Server {
         answer,
         refuse,
@@ -144,7 +147,7 @@ pub async fn run<S, F, B>(
         }
     };
     drop(listener);
-    draining.send_replace(true);
+    draining.send_replace(Some(Instant::now()));
     let all_ended = async {
         while let Some(ended) = connections.join_next().await {
             report(ended);
@@ -184,27 +187,32 @@ struct Server<S> {
 /// When a connection is to end in order.
 #[derive(Clone)]
 struct Turning {
-    drained: watch::Receiver<bool>,
+    /// Since when the server drains.
+    drained: watch::Receiver<Option<Instant>>,
     replaced: watch::Receiver<u64>,
 }
 
 impl Turning {
-    /// Resolves once the server drains.
-    async fn draining(&mut self) {
-        // An error means that `run` is gone, which then is the end as well.
-        _ = self.drained.wait_for(|drained| *drained).await;
+    /// Resolves once the server drains, with since when.
+    async fn draining(&mut self) -> Instant {
+        match self.drained.wait_for(Option::is_some).await {
+            Ok(since) => since.unwrap_or_else(Instant::now),
+            // `run` is gone, which is the end as well.
+            Err(_) => Instant::now(),
+        }
     }
 
+    /// Whether the next answer is to be the last.
     fn is_outdated(&self) -> bool {
-        self.replaced.has_changed().unwrap_or(true)
+        self.drained.borrow().is_some() || self.replaced.has_changed().unwrap_or(true)
     }
 
-    /// Resolves once the server drains, or has another entrance than the connection came through.
-    async fn ending(&mut self) {
-        let Self { drained, replaced } = self;
+    /// Resolves once the server drains, or has another entrance than the connection came through, with since when.
+    async fn ending(&mut self) -> Instant {
+        let mut replaced = self.replaced.clone();
         tokio::select! {
-            _ = drained.wait_for(|drained| *drained) => {}
-            _ = replaced.changed() => {}
+            since = self.draining() => since,
+            _ = replaced.changed() => Instant::now(),
         }
     }
 }
@@ -231,6 +239,20 @@ where
     fn refuse_place(&self, address: SocketAddr) {
         if let Some(times) = self.refused_places.due() {
             tracing::warn!(%address, times, "refused connections: there are too many");
+        }
+    }
+
+    /// Resolves when a connection that was told to end then has to have asked something.
+    async fn too_late(&self, told: Instant) {
+        sleep_until((told + self.limits.arriving).into()).await;
+    }
+
+    /// Resolves when a connection is to take no more requests. One without any yet may just be sending its first, which
+    /// hyper would not wait for.
+    async fn turns_away(&self, told: impl Future<Output = Instant>, activity: &Activity) {
+        let told = told.await;
+        if activity.all_ended() == Some(0) {
+            self.too_late(told).await;
         }
     }
 
@@ -267,7 +289,7 @@ where
         if says_who {
             let identified = tokio::select! {
                 biased;
-                () = turning.draining() => return Ok(()),
+                () = async { self.too_late(turning.draining().await).await } => return Ok(()),
                 identified = self.identify(&mut socket, peer.address) => identified?,
             };
             let Some(client) = identified else { return Ok(()) };
@@ -279,7 +301,7 @@ where
         }
         let stream = tokio::select! {
             biased;
-            () = turning.draining() => return Ok(()),
+            () = async { self.too_late(turning.draining().await).await } => return Ok(()),
             stream = self.handshake(socket, peer) => stream?,
         };
         let Some(stream) = stream else { return Ok(()) };
@@ -365,7 +387,7 @@ where
                     }
                 }),
             );
-        let ends = turning.draining();
+        let ends = self.turns_away(turning.draining(), activity);
         if drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await {
             plain::linger(io.into_inner().inner_mut().get_mut().0).await;
         }
@@ -387,7 +409,7 @@ where
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING)
             .serve_connection(TokioIo::new(stream), service_fn(|request| self.exchange(request, peer, activity)));
-        let ends = turning.ending();
+        let ends = self.turns_away(turning.ending(), activity);
         drive(connection, |connection| connection.graceful_shutdown(), activity, ends, self.limits.parting).await;
     }
 

@@ -28,7 +28,7 @@ fn limits() -> Limits {
 /// Limits at which a stall ends within a moment.
 fn short() -> Limits {
     let moment = Duration::from_millis(300);
-    Limits { handshake: moment, idle: moment, unread: moment, parting: moment, ..Limits::default() }
+    Limits { handshake: moment, idle: moment, unread: moment, parting: moment, arriving: moment, ..Limits::default() }
 }
 
 /// A server with a local CA on a free port.
@@ -147,12 +147,17 @@ impl Running {
     }
 
     async fn tls(&self, protocol: &[u8]) -> Client {
-        self.try_tls("localhost", protocol, &[&rustls::version::TLS13], NOW).await.unwrap()
+        self.tls_on(self.tcp().await, protocol).await
     }
 
-    /// Connects as a client that trusts the CA and nothing else.
+    async fn tls_on(&self, socket: TcpStream, protocol: &[u8]) -> Client {
+        self.try_tls(socket, "localhost", protocol, &[&rustls::version::TLS13], NOW).await.unwrap()
+    }
+
+    /// Shakes hands as a client that trusts the CA and nothing else.
     async fn try_tls(
         &self,
+        socket: TcpStream,
         name: &'static str,
         protocol: &[u8],
         versions: &[&'static rustls::SupportedProtocolVersion],
@@ -169,7 +174,7 @@ impl Running {
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
         let name = ServerName::try_from(name).unwrap();
-        TlsConnector::from(Arc::new(config)).connect(name, self.tcp().await).await
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await
     }
 
     /// Waits until no request is being answered, whole or cut.
@@ -228,7 +233,10 @@ async fn get(stream: &mut Client) -> String {
 type Http2 = hyper::client::conn::http2::SendRequest<Empty<Bytes>>;
 
 async fn http2(running: &Running, window: u32) -> (Http2, JoinHandle<hyper::Result<()>>) {
-    let stream = running.tls(b"h2").await;
+    http2_on(running.tls(b"h2").await, window).await
+}
+
+async fn http2_on(stream: Client, window: u32) -> (Http2, JoinHandle<hyper::Result<()>>) {
     let (client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(window)
         .handshake(TokioIo::new(stream))
@@ -258,7 +266,7 @@ async fn whoever_trusts_the_ca_connects_by_name_and_address_over_both_protocols(
     let running = Running::start(limits()).await;
     for name in ["localhost", "127.0.0.1"] {
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-            let mut stream = running.try_tls(name, b"http/1.1", &[version], NOW).await.unwrap();
+            let mut stream = running.try_tls(running.tcp().await, name, b"http/1.1", &[version], NOW).await.unwrap();
             assert!(get(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
             assert!(get(&mut stream).await.starts_with("HTTP/1.1 200 OK"), "the connection stays open");
         }
@@ -267,7 +275,9 @@ async fn whoever_trusts_the_ca_connects_by_name_and_address_over_both_protocols(
     let answer = soon(client.send_request(request("/"))).await.unwrap();
     assert_eq!(answer.version(), http::Version::HTTP_2);
     assert_eq!(answer.collect().await.unwrap().to_bytes(), "hello");
-    assert!(running.try_tls("evil.example", b"h2", &[&rustls::version::TLS13], NOW).await.is_err());
+    assert!(
+        running.try_tls(running.tcp().await, "evil.example", b"h2", &[&rustls::version::TLS13], NOW).await.is_err()
+    );
 }
 
 #[tokio::test]
@@ -278,7 +288,10 @@ async fn a_renewed_certificate_shows_in_the_next_handshake_and_drops_no_connecti
     let later = NOW.plus(Duration::from_secs(25 * 24 * 60 * 60));
     assert!(running.ca.renew(later).unwrap());
     get(&mut before).await;
-    let mut after = running.try_tls("localhost", b"http/1.1", &[&rustls::version::TLS13], later).await.unwrap();
+    let mut after = running
+        .try_tls(running.tcp().await, "localhost", b"http/1.1", &[&rustls::version::TLS13], later)
+        .await
+        .unwrap();
     get(&mut after).await;
     let shown = |client: &Client| client.get_ref().1.peer_certificates().unwrap()[0].clone();
     assert_ne!(shown(&before), shown(&after));
@@ -423,7 +436,7 @@ async fn work_for_a_client_that_has_gone_is_dropped() {
 
 #[tokio::test]
 async fn a_drain_lets_requests_under_way_finish_and_ends_everything_else() {
-    let mut running = Running::start(Limits { parting: Duration::from_millis(100), ..limits() }).await;
+    let mut running = Running::start(short()).await;
     let mut silent = running.tls(b"http/1.1").await;
     let mut silent2 = running.tls(b"h2").await;
     let mut before_tls = running.tcp().await;
@@ -438,6 +451,31 @@ async fn a_drain_lets_requests_under_way_finish_and_ends_everything_else() {
     assert!(TcpStream::connect(running.address).await.is_err(), "no new connection");
     running.service.release.notify_waiters();
     assert!(read_to_end(&mut stream).await.ends_with(b"released"));
+    soon(running.task).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_was_arriving_when_the_drain_began_is_answered() {
+    let mut running = Running::start(limits()).await;
+    let before_tls = running.tcp().await;
+    let before_http2 = running.tcp().await;
+    let after_tls = running.tls(b"http/1.1").await;
+    let mut idle = running.tls(b"http/1.1").await;
+    get(&mut idle).await;
+    running.drain();
+    read_to_end(&mut idle).await;
+
+    let late = running.tls_on(before_tls, b"http/1.1").await;
+    let (mut client, connection) = http2_on(running.tls_on(before_http2, b"h2").await, 65_535).await;
+    for mut stream in [after_tls, late] {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let answer = String::from_utf8(read_to_end(&mut stream).await).unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    }
+    let answer = soon(client.send_request(request("/"))).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "hello");
+    drop(client);
+    soon(connection).await.unwrap().unwrap();
     soon(running.task).await.unwrap();
 }
 
@@ -460,7 +498,11 @@ async fn one_address_cannot_have_all_connections() {
     get(&mut first).await;
     drop(first);
     soon(async {
-        while running.try_tls("localhost", b"http/1.1", &[&rustls::version::TLS13], NOW).await.is_err() {
+        while running
+            .try_tls(running.tcp().await, "localhost", b"http/1.1", &[&rustls::version::TLS13], NOW)
+            .await
+            .is_err()
+        {
             tokio::task::yield_now().await;
         }
     })
