@@ -119,9 +119,9 @@ impl Appliance {
         self.folder.path().join("data")
     }
 
-    fn command(&self, arguments: &[&str]) -> Fallible<Command> {
+    pub fn command(&self, arguments: &[&str]) -> Fallible<Command> {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log"))?;
-        let mut command = Command::new(release()?.join("zero"));
+        let mut command = Command::new(program()?);
         command.args(arguments).env_clear().env("ZERO_DATA_DIR", self.data()).stderr(log);
         command.envs(self.settings.iter().copied());
         Ok(command)
@@ -132,6 +132,11 @@ impl Appliance {
 /// nothing.
 pub fn folder() -> Fallible<TempDir> {
     Ok(tempfile::Builder::new().prefix("load").tempdir_in(release()?)?)
+}
+
+/// The release binary.
+pub fn program() -> Fallible<PathBuf> {
+    Ok(release()?.join("zero"))
 }
 
 /// Where the release binaries are: this program is one folder deeper.

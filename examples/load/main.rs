@@ -22,6 +22,7 @@ mod policies;
 mod process;
 mod rates;
 mod table;
+mod update;
 mod webhooks;
 
 use table::Table;
@@ -53,6 +54,7 @@ enum Figure {
     Log,
     Webhooks,
     Backup,
+    Update,
     Flash,
 }
 
@@ -146,6 +148,9 @@ async fn measure(plan: &Plan, figures: Vec<Figure>) -> Fallible<bool> {
     }
     if wanted(Figure::Backup) {
         backup::measure(plan, &mut table).await?;
+    }
+    if wanted(Figure::Update) {
+        update::measure(plan, &mut table).await?;
     }
     if wanted(Figure::Flash) {
         flash::measure(plan, &mut table).await?;

@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::UserView;
 use super::paging::{PageQuery, page_of, window};
+use super::system::settings::ProvisionalView;
 use super::users::{LinkView, NewUserView};
 use crate::clock::Time;
 use crate::domain::Services;
@@ -23,6 +24,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         Route::get("/organization", Access::SignedIn, Standard, own),
         Route::put("/organization", Access::needs(OrganizationEdit), Standard, change_own),
+        Route::post("/organization/confirm", Access::needs(OrganizationEdit), Standard, confirm),
         Route::get("/organizations", Access::needs(OrganizationsAdmin), Standard, list),
         Route::post("/organizations", Access::needs(OrganizationsAdmin), Standard, create),
         Route::get("/organizations/{id}", Access::needs(OrganizationsAdmin), Standard, get),
@@ -39,14 +41,19 @@ struct OrganizationDetails {
     settings: OrganizationSettings,
     /// The policy of every device for which nothing nearer is assigned.
     default_policy_id: Option<PolicyId>,
+    /// `require_mfa` was switched on, and waits to be confirmed.
+    provisional: Option<ProvisionalView>,
     created_at: Time,
     updated_at: Time,
 }
 
-impl From<Organization> for OrganizationDetails {
-    fn from(organization: Organization) -> Self {
+impl OrganizationDetails {
+    fn new(organization: Organization, now: Time) -> Self {
         let Organization { id, name, tier, settings, default_policy_id, created_at, updated_at, .. } = organization;
-        Self { id, name, tier, settings, default_policy_id, created_at, updated_at }
+        let provisional = organization
+            .require_mfa_until
+            .map(|until| ProvisionalView { until, seconds_left: until.since(now).as_secs() });
+        Self { id, name, tier, settings, default_policy_id, provisional, created_at, updated_at }
     }
 }
 
@@ -58,23 +65,24 @@ struct OrganizationWithSize {
     device_count: u64,
 }
 
-impl From<SizedOrganization> for OrganizationWithSize {
-    fn from(SizedOrganization { organization, user_count, device_count }: SizedOrganization) -> Self {
-        Self { organization: organization.into(), user_count, device_count }
+impl OrganizationWithSize {
+    fn new(SizedOrganization { organization, user_count, device_count }: SizedOrganization, now: Time) -> Self {
+        Self { organization: OrganizationDetails::new(organization, now), user_count, device_count }
     }
 }
 
-fn tagged(organization: Organization) -> Tagged<Json<OrganizationDetails>> {
-    Tagged { tag: Tag::revision(organization.revision), answer: Json(organization.into()) }
+fn tagged(organization: Organization, now: Time) -> Tagged<Json<OrganizationDetails>> {
+    let tag = Tag::revision(organization.revision);
+    Tagged { tag, answer: Json(OrganizationDetails::new(organization, now)) }
 }
 
-fn tagged_with_size(found: SizedOrganization) -> Tagged<Json<OrganizationWithSize>> {
+fn tagged_with_size(found: SizedOrganization, now: Time) -> Tagged<Json<OrganizationWithSize>> {
     let tag = Tag::of(found.organization.revision, &(found.user_count, found.device_count));
-    Tagged { tag, answer: Json(found.into()) }
+    Tagged { tag, answer: Json(OrganizationWithSize::new(found, now)) }
 }
 
 async fn own(services: &Services, op: Op) -> Result<Tagged<Json<OrganizationDetails>>, Error> {
-    services.organization(op.organization_id()?).map(tagged)
+    services.organization(op.organization_id()?).map(|found| tagged(found, op.now))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -93,17 +101,24 @@ async fn change_own(
     extract::Json(ChangeOwnOrganization { name, settings }): extract::Json<ChangeOwnOrganization>,
 ) -> Result<Tagged<Json<OrganizationDetails>>, Error> {
     let change = OrganizationChange { name: Some(name), tier: None, settings };
-    services.change_organization(&op, op.organization_id()?, change, revision).await.map(tagged)
+    let changed = services.change_organization(&op, op.organization_id()?, change, revision).await?;
+    Ok(tagged(changed, op.now))
+}
+
+async fn confirm(services: &Services, op: Op) -> Result<Tagged<Json<OrganizationDetails>>, Error> {
+    let confirmed = services.confirm_organization(&op, op.organization_id()?).await?;
+    Ok(tagged(confirmed, op.now))
 }
 
 async fn list(
     services: &Services,
-    _: Op,
+    op: Op,
     Query(PageQuery { page, page_size }): Query<PageQuery>,
 ) -> Result<Json<Page<OrganizationWithSize>>, Error> {
     let (offset, limit) = window(page, page_size);
     let (total, found) = services.organizations(offset, limit)?;
-    Ok(Json(page_of(page, page_size, total, found.into_iter().map(Into::into).collect())))
+    let found = found.into_iter().map(|found| OrganizationWithSize::new(found, op.now));
+    Ok(Json(page_of(page, page_size, total, found.collect())))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -154,15 +169,16 @@ async fn create(
     let user = UserView::new(Person { user: made.admin, role, groups: Vec::new(), device_count: 0 });
     let invitation = made.invitation.map(|link| LinkView::new(services, link));
     let admin = NewUserView { user, invitation };
-    Ok(Created { location, resource: FoundedOrganization { organization: made.organization.into(), admin } })
+    let organization = OrganizationDetails::new(made.organization, op.now);
+    Ok(Created { location, resource: FoundedOrganization { organization, admin } })
 }
 
 async fn get(
     services: &Services,
-    _: Op,
+    op: Op,
     Path(id): Path<OrganizationId>,
 ) -> Result<Tagged<Json<OrganizationWithSize>>, Error> {
-    services.organization(id).map(|found| tagged_with_size(services.sized(found)))
+    services.organization(id).map(|found| tagged_with_size(services.sized(found), op.now))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -182,7 +198,7 @@ async fn change(
 ) -> Result<Tagged<Json<OrganizationWithSize>>, Error> {
     let change = OrganizationChange { name, tier, settings: None };
     let changed = services.change_organization(&op, id, change, revision).await?;
-    Ok(tagged_with_size(services.sized(changed)))
+    Ok(tagged_with_size(services.sized(changed), op.now))
 }
 
 async fn delete(

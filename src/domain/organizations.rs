@@ -15,7 +15,7 @@ use crate::model::role::RoleRef;
 use crate::model::user::User;
 use crate::store::audit::AuditEvent;
 use crate::store::engine::Read;
-use crate::store::write::{Audited, Tx, Unaudited};
+use crate::store::write::{Audited, Stamp, Tx, Unaudited};
 use crate::store::{memory, organizations, users};
 
 /// An organization, and how much is in it.
@@ -94,6 +94,7 @@ impl Services {
                     default_policy_id: None,
                     settings: OrganizationSettings::default(),
                     require_mfa_since: None,
+                    require_mfa_until: None,
                     created_at: now,
                     updated_at: now,
                     revision: 1,
@@ -123,7 +124,7 @@ impl Services {
         if let Some(name) = &change.name {
             names::require("name", name)?;
         }
-        let by = op.clone();
+        let (by, window) = (op.clone(), self.config.server.confirm);
         self.store
             .write(op.stamp(), move |tx| {
                 let before = find(tx, id)?;
@@ -135,12 +136,13 @@ impl Services {
                 now.name = name.unwrap_or(now.name);
                 now.tier = tier.unwrap_or(now.tier);
                 now.settings = settings.unwrap_or(now.settings);
+                if now.settings.require_mfa && !before.settings.require_mfa {
+                    now.require_mfa_until = Some(tx.now().plus(window));
+                }
                 if now == before {
                     return Ok(Audited::without_entry(now, Unaudited::Unchanged));
                 }
-                now.updated_at = tx.now();
-                now.revision += 1;
-                organizations::put(tx, now.clone())?;
+                touch(tx, &mut now)?;
                 let mut event = AuditEvent::new("organization.update").on("organization", id, &now.name);
                 if now.name != before.name {
                     event = event.detail("name", format!("{} → {}", before.name, now.name));
@@ -154,6 +156,51 @@ impl Services {
                 Ok(in_both_logs(&by, id, event)?.map(|()| now))
             })
             .await
+    }
+
+    /// Keeps the second factor that everybody is required to have since a moment ago. Takes one who has it, which shows that
+    /// somebody can sign in with one.
+    pub async fn confirm_organization(&self, op: &Op, id: OrganizationId) -> Result<Organization, Error> {
+        let by = op.acting_user()?;
+        self.store
+            .write(op.stamp(), move |tx| {
+                let mut organization = find(tx, id)?;
+                if organization.require_mfa_until.take_if(|until| tx.now() < *until).is_none() {
+                    return Err(Error::Conflict("nothing waits to be confirmed, or its time is over".into()));
+                }
+                if !users::get(tx, id, by)?.is_some_and(|user| user.mfa_enabled()) {
+                    let why = "you have no second factor yourself: set one up, and then require it of everybody";
+                    return Err(Error::Conflict(why.into()));
+                }
+                touch(tx, &mut organization)?;
+                let event = AuditEvent::new("organization.mfa.confirm").on("organization", id, &organization.name);
+                Ok(Audited::new(organization, event))
+            })
+            .await
+    }
+
+    /// What nobody has confirmed in time is required no longer.
+    pub async fn take_back_unconfirmed_mfa(&self) -> Result<(), Error> {
+        let now = self.now();
+        let over = self.store.memory().directory().unconfirmed_mfa(now);
+        for id in over {
+            let step = move |tx: &mut Tx| {
+                let Some(mut organization) = organizations::get(tx, id)? else {
+                    return Ok(Audited::without_entry((), Unaudited::Unchanged));
+                };
+                if organization.require_mfa_until.is_none_or(|until| tx.now() < until) {
+                    return Ok(Audited::without_entry((), Unaudited::Unchanged));
+                }
+                organization.settings.require_mfa = false;
+                touch(tx, &mut organization)?;
+                let event = AuditEvent::new("organization.mfa.revert").of(id);
+                let event = event.on("organization", id, &organization.name).detail("reason", "not confirmed in time");
+                Ok(Audited::new((), event))
+            };
+            self.store.write(Stamp::system(now), step).await?;
+            tracing::warn!(organization = %id, "a second factor is required no longer: it was not confirmed in time");
+        }
+        Ok(())
     }
 
     /// Deletes the organization with everything that is its own. Its log goes with it; what was deleted stands in the
@@ -179,6 +226,12 @@ impl Services {
             })
             .await
     }
+}
+
+fn touch(tx: &mut Tx, organization: &mut Organization) -> Result<(), Error> {
+    organization.updated_at = tx.now();
+    organization.revision += 1;
+    organizations::put(tx, organization.clone())
 }
 
 fn find(from: &impl Read, id: OrganizationId) -> Result<Organization, Error> {

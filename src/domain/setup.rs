@@ -145,6 +145,7 @@ fn create(tx: &mut Tx, new: &NewAppliance, password_hash: &str, names: &[String]
         default_policy_id: None,
         settings: OrganizationSettings::default(),
         require_mfa_since: None,
+        require_mfa_until: None,
         created_at: now,
         updated_at: now,
         revision: 1,

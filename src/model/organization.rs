@@ -25,6 +25,9 @@ pub struct Organization {
     /// When the people were last told to have a second factor; `None` while they need none.
     #[serde(default)]
     pub require_mfa_since: Option<Time>,
+    /// When they need none again, unless somebody confirms by then that they do; `None` once confirmed.
+    #[serde(default)]
+    pub require_mfa_until: Option<Time>,
     pub created_at: Time,
     pub updated_at: Time,
     pub revision: u64,
@@ -35,6 +38,7 @@ pub struct Organization {
 #[serde(default, deny_unknown_fields)]
 #[schemars(inline)]
 pub struct OrganizationSettings {
-    /// Everyone signs in with a second factor, some days after this is switched on.
+    /// Everyone signs in with a second factor, some days after this is switched on. It has to be confirmed, by somebody who
+    /// has one: see `POST /organization/confirm`.
     pub require_mfa: bool,
 }

@@ -25,6 +25,7 @@ pub fn new_organization(id: OrganizationId) -> Organization {
         default_policy_id: None,
         settings: OrganizationSettings::default(),
         require_mfa_since: None,
+        require_mfa_until: None,
         created_at: NOW,
         updated_at: NOW,
         revision: 1,

@@ -40,6 +40,7 @@ pub fn put(tx: &mut Tx, mut organization: Organization) -> Result<(), Error> {
     }
     let since = organization.require_mfa_since.unwrap_or(tx.now());
     organization.require_mfa_since = organization.settings.require_mfa.then_some(since);
+    organization.require_mfa_until.take_if(|_| !organization.settings.require_mfa);
     let assigned = before.and_then(|before| before.default_policy_id);
     assignments::follow(tx, organization.id, Assignee::Organization, assigned, organization.default_policy_id)?;
     tx.put(ORGANIZATIONS, &organization.id, &organization)?;

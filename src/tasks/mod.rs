@@ -23,6 +23,8 @@ const OFFLINE: Duration = Duration::from_secs(2);
 const COMPLIANCE: Duration = Duration::from_secs(1);
 /// How often lapsed things are looked for.
 const TIDY: Duration = Duration::from_secs(60);
+/// How often requirements are looked for that nobody has confirmed.
+const CONFIRM: Duration = Duration::from_secs(1);
 /// How often waiting mail is looked for.
 const MAIL: Duration = Duration::from_secs(1);
 /// How often old deliveries are looked for.
@@ -57,6 +59,7 @@ pub fn start(
     tasks.spawn(backups::run(services.clone()));
     tasks.spawn(every(FORGET, services.clone(), |services| async move { services.forget_deliveries().await }));
     tasks.spawn(every(HISTORY, services.clone(), |services| async move { services.forget_commands().await }));
+    tasks.spawn(every(CONFIRM, services.clone(), |services| async move { services.take_back_unconfirmed_mfa().await }));
     tasks.spawn(every(OFFLINE, services.clone(), |services| async move { services.mark_offline().await }));
     tasks.spawn(every(COMPLIANCE, services.clone(), |services| async move { services.record_compliance().await }));
     tasks.spawn(every(TIDY, services.clone(), |services| async move {

@@ -4,6 +4,7 @@ mod acme;
 mod api_keys;
 mod audit;
 mod backups;
+mod bundle;
 mod certificates;
 mod contract;
 mod dashboard;

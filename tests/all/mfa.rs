@@ -14,7 +14,7 @@ use zero::store::write::{Audited, Tx};
 use crate::server::{PASSWORD, Reply, Server};
 
 /// An authenticator app.
-struct Phone(totp_rs::Totp);
+pub struct Phone(totp_rs::Totp);
 
 impl Phone {
     fn scan(secret: &str) -> Self {
@@ -33,7 +33,7 @@ fn now() -> Time {
 }
 
 /// Puts the factor on: the phone, the code that has been spent on it, and the recovery codes.
-async fn enroll(server: &Server, token: &str) -> (Phone, String, Vec<String>) {
+pub async fn enroll(server: &Server, token: &str) -> (Phone, String, Vec<String>) {
     let new = server.post("/auth/mfa/totp", token, json!({"password": PASSWORD})).await.expect(200);
     assert!(new["qr_svg"].as_str().unwrap().contains("<svg"));
     let secret = new["secret"].as_str().unwrap();

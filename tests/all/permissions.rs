@@ -128,6 +128,7 @@ DELETE /roles/{id}                            roles.edit              ok   ok   
 
 GET    /organization                          user                    ok   ok   ok   ok   ok   403  403  403  401
 PUT    /organization                          organization.edit       ok   ok   403  403  403  403  ok   403  401
+POST   /organization/confirm                  organization.edit       ok   ok   403  403  403  403  ok   403  401
 GET    /organizations                         organizations.admin     ok   403  403  403  403  403  403  403  401
 POST   /organizations                         organizations.admin     ok   403  403  403  403  403  403  403  401
 GET    /organizations/{id}                    organizations.admin     ok   403  403  403  403  403  403  403  401

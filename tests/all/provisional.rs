@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::certificates::leaked;
+use crate::mfa;
 use crate::pki::{Connection, NAME, Pki, der, write_key};
 use crate::server::{EMAIL, PASSWORD, Server, init, zero};
 
@@ -31,11 +32,11 @@ async fn settings(server: &Server, admin: &str) -> Value {
     server.get(SETTINGS, admin).await.expect(200)
 }
 
-/// Waits for the time to be over.
-async fn gone_back(server: &Server, admin: &str) -> Value {
+/// Waits for the time to be over, of whatever is provisional there.
+async fn gone_back(server: &Server, admin: &str, path: &str) -> Value {
     let started = Instant::now();
     loop {
-        let now = settings(server, admin).await;
+        let now = server.get(path, admin).await.expect(200);
         if now["provisional"].is_null() {
             return now;
         }
@@ -81,7 +82,7 @@ async fn a_name_that_keeps_everybody_out_is_gone_again_when_nobody_confirms_it()
     // One at a time.
     server.put(SETTINGS, &admin, json!({"names": []})).await.expect(409);
 
-    assert_eq!(gone_back(&server, &admin).await["names"], json!([NAME]));
+    assert_eq!(gone_back(&server, &admin, SETTINGS).await["names"], json!([NAME]));
     assert_eq!((status_as(&server, NAME), status_as(&server, "other.example.test")), ("200".into(), "421".into()));
     server.post(&format!("{SETTINGS}/confirm"), &admin, json!({})).await.expect(409);
     let there = |action: &str, key: &str, value: &str| (action.to_owned(), json!({ key: value }));
@@ -199,7 +200,72 @@ async fn a_certificate_of_ones_own_is_checked_first_and_taken_away_again_when_no
     write_key(&key, &pair.key);
     server.put(SETTINGS, &admin, json!({"tls_mode": "files"})).await.expect(200);
     assert_eq!(shown(&pki.root_pem).unwrap(), der(&pair.certificate));
-    assert_eq!(gone_back(&server, &admin).await["tls_mode"], "local");
+    assert_eq!(gone_back(&server, &admin, SETTINGS).await["tls_mode"], "local");
     shown(&local).expect("the one of the appliance's own authority");
     assert!(shown(&pki.root_pem).is_err());
+}
+
+#[tokio::test]
+async fn a_required_factor_stays_only_when_somebody_who_has_one_confirms_it() {
+    const ORGANIZATION: &str = "/organization";
+    let noted = async |server: &Server, admin: &str| {
+        let log = server.get("/audit-logs?action=organization.&page_size=10", admin).await.expect(200);
+        let entries = log["data"].as_array().unwrap().iter();
+        let entries = entries.map(|entry| (entry["action"].clone(), entry["actor"]["type"].clone()));
+        entries.rev().collect::<Vec<_>>()
+    };
+    // Whoever has no factor would be kept out at once.
+    let settings = [("ZERO_SERVER_CONFIRM_SECONDS", "3"), ("ZERO_AUTH_MFA_GRACE_DAYS", "0")];
+    let server = Server::start_with(&settings).await;
+    let admin = server.token().await;
+    let change = json!({"name": "Acme", "settings": {"require_mfa": true}});
+    let require = async |server: &Server, admin: &str| {
+        let changed = server.put(ORGANIZATION, admin, change.clone()).await;
+        let changed = changed.expect(200);
+        assert_eq!(changed["settings"]["require_mfa"], true);
+        assert!((2..=3).contains(&changed["provisional"]["seconds_left"].as_u64().unwrap()), "{changed}");
+    };
+
+    require(&server, &admin).await;
+    server.get("/devices", &admin).await.expect(403);
+    let back = loop {
+        let answer = server.get(ORGANIZATION, &admin).await;
+        if answer.status == 200 {
+            break answer.json();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((&back["settings"]["require_mfa"], &back["provisional"]), (&json!(false), &Value::Null));
+    server.post("/organization/confirm", &admin, json!({})).await.expect(409);
+
+    mfa::enroll(&server, &admin).await;
+    require(&server, &admin).await;
+    let server = server.crash_and_restart().await;
+    gone_back(&server, &admin, ORGANIZATION).await;
+    require(&server, &admin).await;
+    let kept = server.post("/organization/confirm", &admin, json!({})).await.expect(200);
+    assert_eq!(kept["provisional"], Value::Null);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let kept = server.get(ORGANIZATION, &admin).await.expect(200);
+    assert_eq!(kept["settings"]["require_mfa"], true);
+
+    let [update, confirm, revert] =
+        ["update", "mfa.confirm", "mfa.revert"].map(|what| json!(format!("organization.{what}")));
+    let (user, system) = (json!("user"), json!("system"));
+    let changed = || (update.clone(), user.clone());
+    let undone = || (revert.clone(), system.clone());
+    let all = [changed(), undone(), changed(), undone(), changed(), (confirm.clone(), user.clone())];
+    assert_eq!(noted(&server, &admin).await, all);
+}
+
+#[tokio::test]
+async fn whoever_has_no_second_factor_cannot_confirm_that_everybody_needs_one() {
+    let server = Server::start().await;
+    let admin = server.token().await;
+    let change = json!({"name": "Acme", "settings": {"require_mfa": true}});
+    server.put("/organization", &admin, change).await.expect(200);
+    let refused = server.post("/organization/confirm", &admin, json!({})).await.expect(409);
+    assert!(refused["details"].as_str().unwrap_or_default().contains("set one up"), "{refused}");
+    mfa::enroll(&server, &admin).await;
+    server.post("/organization/confirm", &admin, json!({})).await.expect(200);
 }

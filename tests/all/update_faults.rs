@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::bundle::{Signer, manifest};
 use crate::pki::Pki;
 use crate::server::{Server, zero};
-use crate::update::{Signer, data, left_behind, log, manifest, progress, said, script, update, when_tried};
+use crate::update::{data, left_behind, log, progress, said, script, update, when_tried};
 
 #[tokio::test]
 async fn a_new_version_that_does_not_start_is_undone_and_the_old_one_says_why() {

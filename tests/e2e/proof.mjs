@@ -24,6 +24,13 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
     await other.goto(zero.url);
     return other;
   };
+  /** Shows the QR code on the page of one's own account; returns the secret in it. */
+  const scan = async (theirs) => {
+    await theirs.getByRole("button", { name: "Set up an authenticator app" }).click();
+    await theirs.getByLabel("Confirm your password").fill(PASSWORD);
+    await theirs.getByRole("button", { name: "Show the QR code" }).click();
+    return await theirs.locator("dialog code").textContent();
+  };
   const account = (name) => ({ name, email: `${name.toLowerCase()}@acme.example`, role: "user", password: PASSWORD });
 
   await step("an authenticator app is set up, and signs in together with the password, as does a recovery code", async () => {
@@ -35,10 +42,7 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
       await hers.locator("header").getByRole("button", { name: "Sign out" }).click();
     };
     await signIn(hers, "totp@acme.example", PASSWORD);
-    await its("Set up an authenticator app").click();
-    await hers.getByLabel("Confirm your password").fill(PASSWORD);
-    await its("Show the QR code").click();
-    const secret = await hers.locator("dialog code").textContent();
+    const secret = await scan(hers);
     await hers.getByLabel("Code from your authenticator app").fill("000000");
     await its("Confirm").click();
     await hers.getByRole("alert").waitFor();
@@ -69,6 +73,37 @@ export async function proof({ browser, page, step, look, zero, admin, PASSWORD, 
       await out();
     }
     await hers.getByRole("alert").waitFor();
+    await hers.context().close();
+  });
+
+  await step("a second factor is required of everybody by somebody who has one, and who confirms it", async () => {
+    await zero.call("POST", "/users", admin.token, { ...account("Mia"), role: "admin" });
+    const hers = await somebody();
+    const its = (name) => hers.getByRole("button", { name, exact: true });
+    const required = hers.getByLabel("Require a second factor for everyone");
+    await signIn(hers, "mia@acme.example", PASSWORD);
+    await hers.getByRole("heading", { name: "Overview" }).waitFor();
+    await hers.goto(`${zero.url}/settings`);
+    await hers.getByText("Set up a second factor for yourself first").waitFor();
+    assert.ok(await required.isDisabled());
+    await hers.goto(`${zero.url}/account`);
+    const secret = await scan(hers);
+    await hers.getByLabel("Code from your authenticator app").fill(totp(secret));
+    await its("Confirm").click();
+    await its("I have saved them").click();
+    await hers.goto(`${zero.url}/settings`);
+    await required.check();
+    await its("Save").first().click();
+    await hers.getByText("A second factor is required provisionally").waitFor();
+    await look("settings-factor", hers);
+    await its("Keep requiring it").click();
+    await hers.getByText("A second factor is required from now on").waitFor();
+    const organization = await zero.call("GET", "/organization", admin.token);
+    assert.deepEqual([organization.settings.require_mfa, organization.provisional], [true, null]);
+    await required.uncheck();
+    await its("Save").first().click();
+    await hers.getByText("Saved", { exact: true }).waitFor();
+    assert.equal((await zero.call("GET", "/organization", admin.token)).settings.require_mfa, false);
     await hers.context().close();
   });
 

@@ -1,6 +1,6 @@
 mod backups;
 mod doctor;
-mod settings;
+pub(super) mod settings;
 mod status;
 mod trust;
 mod updates;

@@ -30,11 +30,12 @@ pub(super) struct SettingsView {
     provisional: Option<ProvisionalView>,
 }
 
+/// A change that is in force, and goes back by itself.
 #[derive(Serialize, JsonSchema)]
-struct ProvisionalView {
-    /// Without a confirmation by then, the settings of before are in force again.
-    until: Time,
-    seconds_left: u64,
+pub(in crate::api) struct ProvisionalView {
+    /// Without a confirmation by then, what was before is in force again.
+    pub until: Time,
+    pub seconds_left: u64,
 }
 
 /// What is left out stays as it is.

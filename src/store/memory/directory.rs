@@ -24,6 +24,7 @@ use crate::store::users::folded;
 struct OrganizationFacts {
     tier: Tier,
     require_mfa_since: Option<Time>,
+    require_mfa_until: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +114,12 @@ impl Directory {
     /// Since when the organization's people need a second factor; `None` when they need none.
     pub fn require_mfa_since(&self, organization: OrganizationId) -> Option<Time> {
         self.organizations.get(&organization).and_then(|organization| organization.require_mfa_since)
+    }
+
+    /// The organizations whose people were told to have a second factor, which nobody has confirmed by `now`.
+    pub fn unconfirmed_mfa(&self, now: Time) -> Vec<OrganizationId> {
+        let is_over = |facts: &OrganizationFacts| facts.require_mfa_until.is_some_and(|until| until <= now);
+        self.organizations.iter().filter(|(_, facts)| is_over(facts)).map(|(id, _)| *id).collect()
     }
 
     pub fn organizations(&self) -> impl Iterator<Item = OrganizationId> {
@@ -312,8 +319,9 @@ impl Directory {
     pub(super) fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Organization(organization) => {
-                let Organization { id, tier, require_mfa_since, default_policy_id, .. } = organization;
-                self.organizations.insert(id, OrganizationFacts { tier, require_mfa_since });
+                let Organization { id, tier, require_mfa_since, require_mfa_until, default_policy_id, .. } =
+                    organization;
+                self.organizations.insert(id, OrganizationFacts { tier, require_mfa_since, require_mfa_until });
                 match default_policy_id {
                     Some(policy) => self.default_policies.insert(id, policy),
                     None => self.default_policies.remove(&id),

@@ -20,6 +20,7 @@ export const auditActions = [
   "webhook.redeliver", "webhook.rotate", "webhook.test",
   "api_key.", "api_key.create", "api_key.delete", "gdpr.", "gdpr.export", "gdpr.restrict", "gdpr.object", "gdpr.delete",
   "organization.", "organization.create", "organization.update", "organization.delete",
+  "organization.mfa.confirm", "organization.mfa.revert",
   "audit.", "audit.export", "audit.checkpoint", "audit.retention",
   "system.", "system.setup", "system.recover_admin", "system.backup", "system.restore", "system.mail.send", "system.syslog.skipped",
   "system.signing_key.rotate", "system.settings.change", "system.settings.confirm", "system.settings.revert", "system.update.started",

@@ -345,6 +345,8 @@ export const rules: Record<keyof typeof en, string> = {
   "did.role.delete": "Rolle gelöscht",
   "did.organization.create": "Organisation angelegt",
   "did.organization.update": "Organisation geändert",
+  "did.organization.mfa.confirm": "bestätigt, dass alle einen zweiten Faktor brauchen",
+  "did.organization.mfa.revert": "zweiten Faktor nicht länger vorgeschrieben, da niemand es bestätigt hat",
   "did.organization.delete": "Organisation gelöscht",
   "did.api_key.create": "API-Schlüssel erstellt",
   "did.api_key.delete": "API-Schlüssel gelöscht",

@@ -344,6 +344,8 @@ export const rules = {
   "did.role.delete": "deleted role",
   "did.organization.create": "created organization",
   "did.organization.update": "changed organization",
+  "did.organization.mfa.confirm": "confirmed that everyone needs a second factor",
+  "did.organization.mfa.revert": "no longer requires a second factor, as nobody confirmed it",
   "did.organization.delete": "deleted organization",
   "did.api_key.create": "created API key",
   "did.api_key.delete": "deleted API key",
