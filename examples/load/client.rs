@@ -46,6 +46,7 @@ pub struct Identity {
     pub key: String,
 }
 
+#[derive(Clone)]
 pub struct Client {
     connector: TlsConnector,
     address: SocketAddr,

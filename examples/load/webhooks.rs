@@ -1,9 +1,10 @@
 //! What it costs others when webhooks are told of very much.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -18,10 +19,9 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::appliance::Appliance;
-use crate::client::{Call, Connection};
+use crate::client::{Call, Client};
 use crate::devices::{self, Until};
 use crate::table::Table;
 use crate::{Fallible, Plan};
@@ -29,7 +29,7 @@ use crate::{Fallible, Plan};
 const RECEIVERS: usize = 10;
 const EVENTS_A_MINUTE: u32 = 10_000;
 const DEVICES: usize = 200;
-/// Between two requests whose latency is taken.
+/// Between two requests whose latency is taken, on the average.
 const BEAT: Duration = Duration::from_millis(5);
 /// The niceness of whom everybody goes before (setpriority(2)).
 const LEAST: i32 = 19;
@@ -41,19 +41,28 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     let mut crowd = appliance.client()?.crowd(8).await?;
     let (devices, _) = devices::enrol(&mut crowd, appliance.token(), 0, Until::Count(DEVICES)).await?;
     drop(crowd);
+    let client = appliance.client()?;
     let probe = appliance.get(&format!("/api/v1/devices/{}", devices[0].id))?;
-    let mut probing = appliance.client()?.connect().await?;
+    let mut changes = Vec::new();
+    for status in ["suspended", "online"] {
+        for device in &devices {
+            let path = format!("/api/v1/devices/{}/status", device.id);
+            changes.push(Call::new(Method::PUT, &path, appliance.token())?.body(&json!({"status": status})));
+        }
+    }
+    let changes = Arc::new(changes);
+    let probing = || apart(latencies(client.clone(), probe.clone(), plan.round));
+    let changing = || apart(change(client.clone(), changes.clone(), plan.round));
     let mut untold = Vec::new();
-    latencies(&mut probing, &probe, plan.round).await?;
+    probing().await?;
     for _ in 0..plan.rounds {
-        let (changed, times) =
-            tokio::join!(change(&appliance, &devices, plan.round), latencies(&mut probing, &probe, plan.round));
+        let (changed, times) = tokio::join!(changing(), probing());
         changed?;
         untold.extend(times?);
     }
 
     let received = Arc::new(AtomicUsize::new(0));
-    let mut connection = appliance.client()?.connect().await?;
+    let mut connection = client.connect().await?;
     for url in receivers(&received)? {
         let webhook = json!({"url": url, "events": ["device.*"], "secret": "a secret of the load test's receivers"});
         connection.send(Call::new(Method::POST, "/api/v1/webhooks", appliance.token())?.body(&webhook)).await?;
@@ -61,9 +70,8 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     // In turns, so that whatever else the machine does is in both.
     let (mut idle, mut told, mut written) = (Vec::new(), Vec::new(), 0);
     for _ in 0..plan.rounds {
-        idle.extend(latencies(&mut probing, &probe, plan.round).await?);
-        let (changed, times) =
-            tokio::join!(change(&appliance, &devices, plan.round), latencies(&mut probing, &probe, plan.round));
+        idle.extend(probing().await?);
+        let (changed, times) = tokio::join!(changing(), probing());
         written += changed?;
         told.extend(times?);
     }
@@ -85,30 +93,40 @@ pub async fn measure(plan: &Plan, table: &mut Table) -> Fallible<()> {
     Ok(())
 }
 
+/// Runs a client on a thread that serves nobody else, as each is a machine of its own.
+async fn apart<T: Send + 'static>(work: impl Future<Output = Fallible<T>> + Send + 'static) -> Fallible<T> {
+    let run = || Builder::new_current_thread().enable_all().build()?.block_on(work);
+    tokio::task::spawn_blocking(run).await?
+}
+
+/// Up to as long again as `mean`, or less: clients that each keep a beat would always meet in the same way.
+fn pause(mean: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    mean * (nanos / 8 % 1000) / 500
+}
+
 /// Suspends and resumes devices at the rate of the events that this makes; tells how many there were.
-async fn change(appliance: &Appliance, devices: &[devices::Device], time: Duration) -> Fallible<usize> {
-    let mut connection = appliance.client()?.connect().await?;
-    let mut beat = interval(Duration::from_secs(60) / EVENTS_A_MINUTE);
-    let turns = time.as_secs_f64() * f64::from(EVENTS_A_MINUTE) / 60.0 / devices.len() as f64;
-    // An even number of turns leaves all as they were.
-    let count = (turns / 2.0).ceil() as usize * 2 * devices.len();
-    for number in 0..count {
-        beat.tick().await;
-        let status = if (number / devices.len()).is_multiple_of(2) { "suspended" } else { "online" };
-        let path = format!("/api/v1/devices/{}/status", devices[number % devices.len()].id);
-        let call = Call::new(Method::PUT, &path, appliance.token())?;
-        connection.send(call.body(&json!({"status": status}))).await?;
+async fn change(client: Client, changes: Arc<Vec<Call>>, time: Duration) -> Fallible<usize> {
+    let mut connection = client.connect().await?;
+    let beat = Duration::from_secs(60) / EVENTS_A_MINUTE;
+    // As often as leaves all of them as they were.
+    let turns = time.as_secs_f64() / (beat.as_secs_f64() * changes.len() as f64);
+    let count = turns.ceil() as usize * changes.len();
+    let (began, mut due) = (Instant::now(), Duration::ZERO);
+    for change in changes.iter().cycle().take(count) {
+        due += pause(beat);
+        std::thread::sleep(due.saturating_sub(began.elapsed()));
+        connection.send(change.clone()).await?;
     }
     Ok(count)
 }
 
-/// How long a request takes that is sent at intervals.
-async fn latencies(connection: &mut Connection, call: &Call, time: Duration) -> Fallible<Vec<Duration>> {
+/// How long a request takes that is sent now and then.
+async fn latencies(client: Client, call: Call, time: Duration) -> Fallible<Vec<Duration>> {
+    let mut connection = client.connect().await?;
     let (end, mut times) = (Instant::now() + time, Vec::new());
-    let mut beat = interval(BEAT);
-    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while Instant::now() < end {
-        beat.tick().await;
+        std::thread::sleep(pause(BEAT));
         let before = Instant::now();
         connection.send(call.clone()).await?;
         times.push(before.elapsed());
