@@ -68,9 +68,7 @@ impl Install {
         run(Command::new("systemd-sysusers").arg(place.root_option()).arg("zero.conf"))?;
         if !place.has(SETTINGS_FILE) {
             place.write(SETTINGS_FILE, SETTINGS, 0o640)?;
-            if place.is_machine() {
-                run(Command::new("chgrp").arg("zero").arg(place.path(SETTINGS_FILE)))?;
-            }
+            place.give_to_group("zero", SETTINGS_FILE)?;
         }
         run(systemctl(&place).args(["enable", "--quiet", "zero.service"]))?;
         if !place.runs_systemd() {

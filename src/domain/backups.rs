@@ -149,9 +149,14 @@ impl Services {
     /// Makes a backup in the configured folder, proves and copies it, lets old ones go, and says so in the audit log.
     pub async fn back_up(&self, stamp: Stamp) -> Result<Made, Error> {
         let _turn = self.backups.turn.lock().await;
-        let (folder, now) = (folder(&self.config), self.now());
+        let (folder, mut now) = (folder(&self.config), self.now());
         self.write_heartbeats().await?;
         let recipient = self.config.backup.recipient.clone();
+        if folder.join(name(now, recipient.is_some())).exists() {
+            // Its name has the second in which it was made, and another was made in this one.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            now = self.now();
+        }
         let protection = recipient.map_or(Protection::None, Protection::Recipient);
         let guard = self.backup_guard();
         let (reader, data_dir) = (self.store.reader(), self.config.server.data_dir.clone());

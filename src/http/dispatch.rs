@@ -33,6 +33,8 @@ use crate::store::idempotency::{self, Idempotency};
 
 /// A request's body, at most.
 const MAX_BODY: usize = 1024 * 1024;
+/// How long a client over HTTP/2 may go on sending what nobody waits for, once there is an answer.
+const HEARING: Duration = Duration::from_secs(1);
 /// From the end of the headers to the end of the body, at most.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// From the end of the body to the answer, at most: longer than the longest wait that a client may ask for.
@@ -123,6 +125,9 @@ impl Dispatch {
         // client that is not told would send it into the void (RFC 9112, section 9.3).
         if parts.version < Version::HTTP_2 && !is_spent(&mut body) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if parts.version == Version::HTTP_2 {
+            hear_out(&mut body).await;
         }
         match stream {
             None => response.map(|body| Either::Left(Full::new(body))),
@@ -335,6 +340,22 @@ where
             Err(Failure::new(StatusCode::BAD_REQUEST, "invalid request body", details))
         }
     }
+}
+
+/// Lets a client over HTTP/2 send what it has begun to, within bounds. An answer before that closes the stream, which a
+/// client may take for a failure though it is none (RFC 9113, section 8.1); curl 7.88 then shows no answer at all.
+async fn hear_out<B: http_body::Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let rest = async {
+        let mut room = MAX_BODY;
+        while let Some(Ok(frame)) = body.frame().await {
+            match room.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(left) => room = left,
+                None => return,
+            }
+        }
+    };
+    // Too late is no harm: the answer is there.
+    _ = tokio::time::timeout(HEARING, rest).await;
 }
 
 /// Whether nothing of the body is still to come. What has arrived of it is thrown away, within bounds.

@@ -1,7 +1,7 @@
 //! Installing on the image of a machine, upgrading it, and leaving it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -27,6 +27,8 @@ fn a_machine_is_installed_upgraded_with_its_settings_and_left_with_its_data() {
     let mode = |file: &str| fs::metadata(path(file)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode("usr/bin/zero"), mode("etc/zero/zero.toml")), (0o755, 0o640));
     assert!(fs::read_to_string(path("etc/passwd")).unwrap().starts_with("zero:x:"), "a user of its own");
+    let group: u32 = fs::read_to_string(path("etc/group")).unwrap().split(':').nth(2).unwrap().parse().unwrap();
+    assert_eq!(fs::metadata(path("etc/zero/zero.toml")).unwrap().gid(), group, "the service could not read it");
     assert!(path("etc/systemd/system/multi-user.target.wants/zero.service").symlink_metadata().is_ok());
     let checked = zero(&["check-config", "--config", path("etc/zero/zero.toml").to_str().unwrap()]).output().unwrap();
     assert!(text(&checked).contains("0.0.0.0:443"), "{}", text(&checked));

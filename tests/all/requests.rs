@@ -1,9 +1,21 @@
 //! What arrives malformed, unknown or unasked gets its clear answer.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use reqwest::Method;
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use crate::server::{EMAIL, PASSWORD, Server};
+use crate::server::{EMAIL, PASSWORD, Server, trusting};
 
 #[tokio::test]
 async fn every_route_refuses_strangers_and_every_error_has_the_one_shape() {
@@ -175,4 +187,32 @@ async fn guessing_is_stopped_after_five_failures() {
     let locked = log_in(EMAIL, PASSWORD).await;
     assert!(locked.header("retry-after").parse::<u64>().unwrap() > 800);
     assert_eq!(locked.expect(429)["message"], "too many login attempts, try again in 15 minutes");
+}
+
+/// curl 7.88, for one, shows no answer when the stream is closed while it still sends.
+#[tokio::test]
+async fn an_answer_over_http2_waits_a_moment_for_what_the_client_still_sends() {
+    let server = Server::start().await;
+    let post = async |body| {
+        let mut tls = trusting(&server.folder.path().join("data/tls/ca.pem"));
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let socket = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+        let stream = TlsConnector::from(Arc::new(tls)).connect("localhost".try_into().unwrap(), socket).await.unwrap();
+        let (mut client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post(format!("{}/api/v1/devices/enroll", server.base));
+        let request = request.header("authorization", "Bearer nonsense").body(StreamBody::new(body)).unwrap();
+        let asked = Instant::now();
+        assert_eq!(client.send_request(request).await.unwrap().status(), 401);
+        asked.elapsed()
+    };
+    let part = || Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"{")));
+    let pause = Duration::from_millis(300);
+    let slow = futures_util::stream::once(async move {
+        tokio::time::sleep(pause).await;
+        part()
+    });
+    assert!(post(slow.boxed()).await >= pause);
+    let endless = futures_util::stream::iter([part()]).chain(futures_util::stream::pending());
+    assert!(post(endless.boxed()).await < Duration::from_secs(5));
 }

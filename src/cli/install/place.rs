@@ -53,6 +53,21 @@ impl Place {
         self.replace(file, &mut contents.as_bytes(), mode)
     }
 
+    /// Lets a group read a file: the one of that name there, which has another number in an image than on this machine.
+    pub fn give_to_group(&self, group: &str, file: &str) -> Step<()> {
+        let groups = self.path("etc/group");
+        let listed = fs::read_to_string(&groups).map_err(|error| format!("{}: {error}", groups.display()))?;
+        let number = listed.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(group)).then(|| fields.nth(1)?.parse().ok())?
+        });
+        let number = number.ok_or_else(|| format!("{} has no group {group}", groups.display()))?;
+        let path = self.path(file);
+        std::os::unix::fs::chown(&path, None, Some(number)).map_err(|error| {
+            format!("{} cannot be given to the group {group}: {error}; run this with sudo", path.display())
+        })
+    }
+
     /// The same with this file's contents, which others may run.
     pub fn copy(&self, from: &Path, file: &str) -> Step<()> {
         if from.canonicalize().ok() == self.path(file).canonicalize().ok() {
