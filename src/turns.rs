@@ -27,18 +27,23 @@ pub fn long() {
     set(Duration::ZERO);
 }
 
-/// For a thread that nobody waits for. One processor is left to the others, where there are several: what is in the middle
-/// of a system call ends it before it makes room, and a backup makes long ones.
+/// For a thread that nobody waits for.
 pub fn last() {
     if let Err(error) = setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "a thread in the background has the priority of all others");
     }
+    aside();
+}
+
+/// For a thread that makes long system calls, as commits and backups do: the system ends one before it makes room, so one
+/// processor is left to the others, where there are several.
+pub fn aside() {
     // Once for all, since each such thread has what the one that started it has.
     static OTHERS: OnceLock<Option<CpuSet>> = OnceLock::new();
     if let Some(others) = OTHERS.get_or_init(all_but_one)
         && let Err(error) = sched_setaffinity(None, others)
     {
-        tracing::debug!(%error, "a thread in the background uses all processors");
+        tracing::debug!(%error, "a thread with long system calls uses all processors");
     }
 }
 

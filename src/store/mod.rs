@@ -66,6 +66,7 @@ use crate::config::StoreConfig;
 use crate::error::Error;
 use crate::ids::{ApiKeyId, DeviceId, Ids, OrganizationId};
 use crate::model::histogram::Reading;
+use crate::turns;
 
 /// Name in [`META`] of the latest time this appliance has lived through.
 const CLOCK_FLOOR: &str = "clock_floor";
@@ -119,6 +120,7 @@ impl Store {
             Writer { engine: shared, memory: known, ids, addresses, person_keys, jobs: queue, space, commits: counted };
         let keep = engine.clone();
         let writer = std::thread::Builder::new().name("zero-writer".into()).spawn(move || {
+            turns::aside();
             if writer.run().is_err() {
                 // Closing a database whose disk fails would write to it once more.
                 std::mem::forget(keep);

@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("net", &[]),
     ("tasks", &["domain"]),
 ];
-const FOUNDATIONS: &[&str] = &["clock", "ids", "error", "config"];
+const FOUNDATIONS: &[&str] = &["clock", "ids", "turns", "error", "config"];
 /// What `http` and `api` may name of the store: what a filter is, and what makes a request one that counts once.
 const OF_THE_STORE: &[&str] = &["store::idempotency", "store::index::"];
 
